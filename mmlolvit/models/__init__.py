@@ -1,0 +1,15 @@
+"""LOLViT and its parts. Needs torch, MMEngine and mmcv's Python parts only."""
+
+from .fwa import FastWindowAttention, FWAPlugin
+from .ghost import GhostBottleneck, GhostModule
+from .glff import GLFFBlock
+from .lolvit import LOLViT
+
+__all__ = [
+    'FWAPlugin',
+    'FastWindowAttention',
+    'GLFFBlock',
+    'GhostBottleneck',
+    'GhostModule',
+    'LOLViT',
+]

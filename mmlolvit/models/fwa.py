@@ -1,0 +1,154 @@
+"""Fast Window Attention (FWA), the idea of the paper.
+
+Letters: B batch, C channels, d query and key channels, H x W the map, N = H*W positions,
+M windows.
+
+    T = the map aggregated over windows      (B, C, M)    windows of ceil(sqrt(H)) x ceil(sqrt(W))
+    a = share of each window in the map      (M,)         sums to 1
+    Q = W_q X    K = W_k T    V = W_v T      (B, d, N)    (B, d, M)    (B, C, M)
+    Y = (V diag(a)) relu(K^T Q / sqrt(d))    (B, C, N)
+
+M is about sqrt(N), so the cost is N*M*(d + C) = O(N^1.5), with no ratio to choose. From the
+abstract: keys and values by window aggregation, queries at every position, ReLU for SoftMax. Our
+reconstruction: the window rule, the area weights, the norms.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import build_norm_layer
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from ..registry import MODELS
+
+SCORES = ('relu', 'softmax', 'relu_norm')
+AGGREGATIONS = {
+    'mean': (F.avg_pool2d, F.adaptive_avg_pool2d),
+    'max': (F.max_pool2d, F.adaptive_max_pool2d),
+}
+
+
+def window_side(size: int, window: str | int) -> int:
+    """Side of the windows, in pixels, along a map side of ``size`` pixels."""
+    return math.isqrt(size - 1) + 1 if window == 'adaptive' else min(window, size)
+
+
+@MODELS.register_module()
+class FastWindowAttention(BaseModule):
+    """SoftMax-free attention of every position over adaptive windows, ``BN(FWA(BN(x)))``.
+
+    (B, in_channels, H, W) -> (B, out_channels, H, W). Scores and sums run in fp32 at least. Their
+    size grows with the cube of the input, hence the norm before; it follows the content (ReLU
+    weights have no fixed sum), hence the norm after. Both fold away in
+    :func:`mmlolvit.deploy.fuse`. Parameters depend on neither score, window nor aggregation.
+
+    Args:
+        in_channels (int): C of the input.
+        out_channels (int, optional): Channels of V and Y. Default: ``in_channels``.
+        qk_channels (int): d, channels of Q and K.
+        score (str): 'relu', 'softmax' or 'relu_norm' (ReLU over its row sum; an all-zero row
+            gives 0).
+        window (str | int | tuple): 'adaptive'; a fixed side in pixels (1: no aggregation, that
+            is full attention); or ('grid', n), n x n windows of any size, as earlier work does.
+        aggregation (str): 'mean' or 'max' of a window's real pixels.
+        norm_cfg (dict): Norms before and after.
+        init_cfg (dict, optional): MMEngine's initialization config.
+
+    Raises:
+        ValueError: On an unknown score, window or aggregation.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int | None = None,
+        qk_channels: int = 16,
+        score: str = 'relu',
+        window: str | int | tuple[str, int] = 'adaptive',
+        aggregation: str = 'max',
+        norm_cfg: dict = dict(type='BN'),  # noqa: B006
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        if score not in SCORES:
+            raise ValueError(f'score must be one of {SCORES}, got {score!r}')
+        if aggregation not in AGGREGATIONS:
+            raise ValueError(
+                f'aggregation must be one of {tuple(AGGREGATIONS)}, got {aggregation!r}'
+            )
+        side = window[1] if isinstance(window, tuple | list) and window[0] == 'grid' else window
+        if side != 'adaptive' and not (isinstance(side, int) and side > 0):
+            raise ValueError(
+                f"window must be 'adaptive', a side of at least 1 or ('grid', n), got {window!r}"
+            )
+        self.score = score
+        self.window = window
+        self.aggregation = aggregation
+        self.scale = qk_channels**-0.5
+        out_channels = out_channels or in_channels
+        # mmcv's fuse_conv_bn takes a norm for that of the convolution registered last before it.
+        self.in_norm = build_norm_layer(dict(norm_cfg, affine=False), in_channels)[1]
+        self.out_norm = build_norm_layer(norm_cfg, out_channels)[1]
+        self.q = nn.Conv2d(in_channels, qk_channels, 1)
+        self.k = nn.Conv2d(in_channels, qk_channels, 1)
+        self.v = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.register_parameter('bias', None)  # (C, 1), what fuse leaves of the norm after
+        # Every score starts at about 1, so that all windows pass gradients to all positions.
+        for conv in (self.q, self.k):
+            nn.init.constant_(conv.bias, self.scale**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.in_norm(x)
+        q = self.q(x)
+        t, area = self.aggregate(x)  # (B, C, Mh, Mw), (M,) or 1 / M
+        k, v = self.k(t), self.v(t)
+        with torch.autocast(x.device.type, enabled=False):
+            dtype = torch.promote_types(x.dtype, torch.float32)
+            y = self.attend(*(i.flatten(2).to(dtype) for i in (q, k, v)), area)
+        y = y.reshape(-1, v.shape[1], *x.shape[2:])  # (B, C, N) -> (B, C, H, W)
+        return self.out_norm(y).to(q.dtype)
+
+    def aggregate(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
+        """Aggregate (B, C, H, W) over windows into (B, C, Mh, Mw), with their area weights."""
+        pool, adaptive_pool = AGGREGATIONS[self.aggregation]
+        h, w = int(x.shape[2]), int(x.shape[3])
+        if isinstance(self.window, tuple | list):
+            grid = min(self.window[1], h), min(self.window[1], w)
+            return adaptive_pool(x, grid), 1 / (grid[0] * grid[1])
+        window = window_side(h, self.window), window_side(w, self.window)
+        t = x if window == (1, 1) else pool(x, window, ceil_mode=True)
+        if h % window[0] == w % window[1] == 0:
+            return t, window[0] * window[1] / (h * w)
+        ones = x.new_ones(1, 1, h, w)
+        return t, F.avg_pool2d(ones, window, ceil_mode=True, divisor_override=h * w).flatten()
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, area: Tensor | float) -> Tensor:
+        """Q (B, d, N), K (B, d, M), V (B, C, M), area (M,) or 1 / M -> Y (B, C, N)."""
+        s = k.transpose(1, 2) @ q  # (B, M, N)
+        if self.scale != 1:
+            s = s * self.scale
+        column = area[:, None] if isinstance(area, Tensor) else area
+        if self.score == 'softmax':
+            s = (s + column.log()).softmax(dim=1) if isinstance(area, Tensor) else s.softmax(dim=1)
+        elif self.score == 'relu_norm':
+            s = F.relu(s) * column
+            s = s / s.sum(dim=1, keepdim=True).clamp_min(torch.finfo(s.dtype).tiny)
+        else:
+            s = F.relu(s)
+            v = v * area
+        return v @ s if self.bias is None else torch.baddbmm(self.bias.to(s.dtype), v, s)
+
+
+@MODELS.register_module()
+class FWAPlugin(FastWindowAttention):
+    """FWA as an mmcv plugin layer, ``x + FWA(x)``: mmdet's ``plugins=[...]`` replaces x by it.
+
+    Takes the arguments of :class:`FastWindowAttention`; the library gives ``in_channels``.
+    """
+
+    _abbr_ = 'fwa'
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)

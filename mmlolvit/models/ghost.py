@@ -1,0 +1,104 @@
+"""GhostNet's convolutions (Han et al., CVPR 2020), the local half of LOLViT."""
+
+import torch
+from mmcv.cnn import ConvModule
+from mmcv.cnn.bricks import DropPath
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from ..registry import MODELS
+
+BN = dict(type='BN')
+RELU = dict(type='ReLU')
+
+
+# Branches start small, so that x keeps its scale through the blocks and Y, which is normalised,
+# keeps its weight beside the local channels, which are not.
+BRANCH_SCALE = 0.2
+
+
+class Residual(nn.Module):
+    """``x + drop_path(branch(x))``, where ``last`` are the modules that end the branch."""
+
+    def __init__(self, branch: nn.Module, last: tuple[ConvModule, ...], drop_path: float = 0.0):
+        super().__init__()
+        self.branch = branch
+        for module in last:
+            nn.init.constant_(module.norm.weight, BRANCH_SCALE)
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.drop_path(self.branch(x))
+
+
+@MODELS.register_module()
+class GhostModule(BaseModule):
+    """Half of the output from a convolution, the other half from a cheap 3x3 depthwise one of it.
+
+    Args:
+        in_channels (int): C of the input (B, C, H, W).
+        out_channels (int): Channels of the output, an even number.
+        kernel_size (int): Side of the first convolution's kernel, in pixels.
+        stride (int): Stride of the first convolution, in pixels.
+        norm_cfg (dict): Norm after each convolution.
+        act_cfg (dict, optional): Activation after each norm, None for none.
+        init_cfg (dict, optional): MMEngine's initialization config.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        stride: int = 1,
+        norm_cfg: dict = BN,
+        act_cfg: dict | None = RELU,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        if out_channels % 2:
+            raise ValueError(f'GhostModule needs an even out_channels, got {out_channels}')
+        half = out_channels // 2
+        cfg = dict(norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.primary = ConvModule(
+            in_channels, half, kernel_size, stride, padding=kernel_size // 2, **cfg
+        )
+        self.cheap = ConvModule(half, half, 3, padding=1, groups=half, **cfg)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.primary(x)
+        return torch.cat((x, self.cheap(x)), dim=1)
+
+
+@MODELS.register_module()
+class GhostBottleneck(BaseModule):
+    """Ghost expansion, Ghost projection and a residual: LOLViT's block of the early stages.
+
+    Args:
+        channels (int): C of the input and the output (B, C, H, W).
+        expansion (float): Hidden channels over ``channels``.
+        drop_path (float): Probability of dropping the branch, per sample.
+        norm_cfg (dict): Norm after each convolution.
+        act_cfg (dict): Activation of the expansion.
+        init_cfg (dict, optional): MMEngine's initialization config.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        expansion: float = 2,
+        drop_path: float = 0.0,
+        norm_cfg: dict = BN,
+        act_cfg: dict = RELU,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        hidden = int(channels * expansion)
+        expand = GhostModule(channels, hidden, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        project = GhostModule(hidden, channels, norm_cfg=norm_cfg, act_cfg=None)
+        self.block = Residual(
+            nn.Sequential(expand, project), (project.primary, project.cheap), drop_path
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x)

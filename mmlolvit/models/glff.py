@@ -1,0 +1,82 @@
+"""Global-local feature fusion (GLFF), LOLViT's block of the late stages."""
+
+import torch
+from mmcv.cnn import ConvModule, build_activation_layer
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from ..registry import MODELS
+from .fwa import FastWindowAttention
+from .ghost import BN, RELU, GhostModule, Residual
+
+
+class GlobalLocalFusion(nn.Module):
+    """``BN(Conv1x1(relu(concat(FWA(g), l))))``, g and l the global and local channels of x."""
+
+    def __init__(
+        self, channels: int, global_channels: int, fwa_cfg: dict, norm_cfg: dict, act_cfg: dict
+    ):
+        super().__init__()
+        self.split = (global_channels, channels - global_channels)
+        if global_channels:
+            self.attention = FastWindowAttention(global_channels, norm_cfg=norm_cfg, **fwa_cfg)
+        self.activate = build_activation_layer(act_cfg)
+        self.project = ConvModule(channels, channels, 1, norm_cfg=norm_cfg, act_cfg=None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.split[0]:
+            g, l = x.split(self.split, dim=1)  # noqa: E741
+            x = torch.cat((self.attention(g), l), dim=1)
+        return self.project(self.activate(x))
+
+
+@MODELS.register_module()
+class GLFFBlock(BaseModule):
+    """Local 3x3, fusion of FWA with the local channels, and a Ghost feed-forward; each residual.
+
+    That the three are fused and combined with GhostNet is the abstract's; the order, after SHViT's
+    single-head block, is our reconstruction. (B, C, H, W) -> (B, C, H, W).
+
+    Args:
+        channels (int): C.
+        global_share (float): Share of the channels that attend, from 0 (no attention: the local
+            twin) to 1; rounded to a multiple of 8 channels.
+        expansion (float): Hidden channels of the feed-forward over ``channels``.
+        fwa_cfg (dict, optional): Arguments for :class:`FastWindowAttention`.
+        drop_path (float): Probability of dropping each residual branch, per sample.
+        norm_cfg (dict): Norm after each convolution.
+        act_cfg (dict): Activation.
+        init_cfg (dict, optional): MMEngine's initialization config.
+
+    Raises:
+        ValueError: If ``global_share`` is not within 0 to 1.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        global_share: float = 0.25,
+        expansion: float = 2,
+        fwa_cfg: dict | None = None,
+        drop_path: float = 0.0,
+        norm_cfg: dict = BN,
+        act_cfg: dict = RELU,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        if not 0 <= global_share <= 1:
+            raise ValueError(f'global_share must be within 0 to 1, got {global_share}')
+        global_channels = min(round(channels * global_share / 8) * 8, channels)
+        hidden = int(channels * expansion)
+        local = ConvModule(
+            channels, channels, 3, padding=1, groups=channels, norm_cfg=norm_cfg, act_cfg=None
+        )
+        fusion = GlobalLocalFusion(channels, global_channels, fwa_cfg or {}, norm_cfg, act_cfg)
+        expand = GhostModule(channels, hidden, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        project = ConvModule(hidden, channels, 1, norm_cfg=norm_cfg, act_cfg=None)
+        self.local = Residual(local, (local,), drop_path)
+        self.fusion = Residual(fusion, (fusion.project,), drop_path)
+        self.feed_forward = Residual(nn.Sequential(expand, project), (project,), drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.feed_forward(self.fusion(self.local(x)))
