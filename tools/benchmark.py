@@ -1,0 +1,3 @@
+from mmlolvit.benchmark.speed import main
+
+raise SystemExit(main())
