@@ -1,0 +1,96 @@
+"""Reading checkpoints, with what a user must know when one cannot be used."""
+
+import re
+import sys
+import zipfile
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from mmengine.optim import OneCycleParamScheduler
+from mmengine.runner import CheckpointLoader
+
+from ..errors import UserError
+
+# Its state names a method of its own: torch.load refuses that, MMEngine reloads with a warning.
+torch.serialization.add_safe_globals([OneCycleParamScheduler])
+
+
+def read_checkpoint(path: str) -> dict:
+    """Load a checkpoint, a file or URL, to the CPU, with its tensors under 'state_dict'.
+
+    Raises UserError when it is missing, truncated or no checkpoint.
+    """
+    local = '://' not in path
+    if local and not Path(path).is_file():
+        others = sorted(file.name for file in Path(path).parent.glob('*.pth'))
+        found = f'; there are {", ".join(others)}' if others else ''
+        raise UserError(f'checkpoint {path} does not exist{found}')
+    if local and not is_intact(path):
+        raise UserError(f'{path} is cut short, damaged or no checkpoint; copy or train it again')
+    try:
+        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger=None)
+    except (RuntimeError, UnpicklingError, EOFError, OSError) as error:
+        raise UserError(f'checkpoint {path} cannot be read: {error}') from error
+    if isinstance(checkpoint, dict):
+        checkpoint = checkpoint if 'state_dict' in checkpoint else dict(state_dict=checkpoint)
+        weights = checkpoint['state_dict']
+        if isinstance(weights, dict) and any(map(torch.is_tensor, weights.values())):
+            return checkpoint
+    raise UserError(f'{path} is not a checkpoint: expected a state_dict of tensors in it')
+
+
+def is_intact(path: str) -> bool:
+    """Whether a file is a zip archive, as PyTorch's checkpoints are, with its checksums right."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip() is None  # torch.load does not compare checksums
+
+
+def read_training_state(path: str) -> dict:
+    """As `read_checkpoint`, for one that training can go on from."""
+    checkpoint = read_checkpoint(path)
+    if absent := {'meta', 'message_hub', 'optimizer'} - set(checkpoint):
+        raise UserError(
+            f'{path} has weights but no {", ".join(sorted(absent))} to resume from; '
+            'start from its weights with --cfg-options load_from=...'
+        )
+    return checkpoint
+
+
+def newest_intact(work_dir: str) -> str | None:
+    """Path of the checkpoint saved last in a work dir; broken ones are named and passed over."""
+    saved = [f for f in Path(work_dir).glob('*.pth') if re.match(r'(epoch|iter)_\d+$', f.stem)]
+    for file in sorted(saved, key=lambda file: file.stat().st_mtime_ns, reverse=True):
+        try:
+            read_training_state(str(file))
+        except UserError as error:
+            print(f'warning: passed over: {error}', file=sys.stderr)
+        else:
+            return str(file)
+    return None
+
+
+def require_equal(model: torch.nn.Module | dict, weights: dict, path: str) -> None:
+    """Raise UserError unless the state_dict ``weights``, read from ``path``, is the model's.
+
+    The model may stand for itself, be wrapped (distributed, test-time augmentation), or be a
+    state_dict. The message lists the tensors that differ.
+    """
+    while hasattr(model, 'module'):
+        model = model.module
+    expected = model if isinstance(model, dict) else model.state_dict()
+    wrong = [
+        f'{name} is {tuple(weights[name].shape)}, expected {tuple(tensor.shape)}'
+        for name, tensor in expected.items()
+        if name in weights and weights[name].shape != tensor.shape
+    ]
+    wrong += [f'{name} is missing' for name in expected if name not in weights]
+    wrong += [f'{name} is not expected' for name in weights if name not in expected]
+    if wrong:
+        shown = '\n  '.join(wrong[:5] + ['...'] * (len(wrong) > 5))
+        raise UserError(
+            f'checkpoint {path} is of another architecture than the config: '
+            f'{len(wrong)} tensors differ\n  {shown}\nUse the config that it was trained with.'
+        )

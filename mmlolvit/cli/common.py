@@ -1,0 +1,170 @@
+"""What every command line shares: flags, loading a config, and telling mistakes from bugs."""
+
+import argparse
+import difflib
+import functools
+import os
+import re
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import mmengine.registry
+from mmengine.config import Config, DictAction
+from mmengine.registry import Registry
+
+from ..errors import UserError
+from ..tasks import TASKS, Task
+
+PACKAGE = Path(__file__).parents[1]
+
+
+class CfgOptions(DictAction):
+    """MMEngine's ``key=value`` action, with argparse's way of refusing what it cannot read."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError):
+            parser.error(f'{option_string} expects KEY=VALUE ..., got: {" ".join(values)}')
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """A parser with the arguments that training and testing share."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='logs and checkpoints; default: work_dirs/CONFIG_NAME')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=CfgOptions,
+        default={},
+        metavar='KEY=VALUE',
+        help='change settings of the config, as in train_cfg.max_epochs=10; other flags win',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser
+
+
+def exits(main: Callable) -> Callable[..., int]:
+    """Decorate a ``main`` to return its exit code; bugs still end in a traceback."""
+
+    @functools.wraps(main)
+    def wrapper(argv: list[str] | None = None) -> int:
+        try:
+            main(argv)
+            return 0
+        except KeyboardInterrupt:
+            return 130
+        except (UserError, KeyError, ValueError) as error:
+            message = explain(error)
+            if message is None:
+                raise
+            print(f'error: {message}', file=sys.stderr)
+            return 2
+
+    return wrapper
+
+
+def explain(error: Exception) -> str | None:
+    """What the user can mend, or None for a bug.
+
+    Besides a UserError, that is a ValueError that mmlolvit raises on arguments or input it refuses,
+    and a KeyError for a type that no registry knows.
+    """
+    text = str(error.args[0]) if error.args else ''
+    if isinstance(error, UserError):
+        return text
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    if isinstance(error, ValueError):
+        refused = Path(last.filename).is_relative_to(PACKAGE) and last.line.startswith('raise ')
+        return text if refused else None
+    if match := re.match(r'(\S+) is not in the (?:\S+::)?(.+?) registry', text):
+        return explain_type(*match.groups())
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    if text.startswith('Cannot find ') and 'layer_type' in frame.f_locals:
+        return explain_type(frame.f_locals['layer_type'], 'model')  # mmcv's text lacks the name
+    return None
+
+
+def explain_type(name: str, kind: str) -> str:
+    """Message for a type ``name`` that is not in the registries called ``kind``."""
+    scope, _, bare = name.rpartition('.')
+    if scope in TASKS and (missing := TASKS[scope].missing()):
+        return f'type {name!r}: {missing}'
+    known = {}
+    for root in vars(mmengine.registry).values():
+        if isinstance(root, Registry) and root.name == kind:
+            known |= {key.lower(): key for key in root.module_dict}
+            for child in root.children.values():
+                known |= {key.lower(): f'{child.scope}.{key}' for key in child.module_dict}
+    return f'the config names an unknown {kind} type {name!r}' + did_you_mean(bare, known)
+
+
+def did_you_mean(name: str, known: dict[str, str]) -> str:
+    """The end of a message: what is shown for the keys (in lower case) nearest to ``name``."""
+    close = [known[key] for key in difflib.get_close_matches(name.lower(), known, n=2)]
+    return f'; did you mean {" or ".join(close)}?' if close else ''
+
+
+def load_config(args: argparse.Namespace, needed: Sequence[str]) -> tuple[Config, Task]:
+    """Read a config, apply ``--cfg-options`` and then the shared flags.
+
+    Raises:
+        UserError: No such file, a file that does not parse, options that do not fit it, a field of
+            ``needed`` that it lacks, a task library that is not installed, a ``work_dir`` where
+            nothing can be written.
+    """
+    path = args.config
+    if not Path(path).is_file():
+        known = {
+            file.stem: str(file)
+            for folder in (PACKAGE.parent / 'configs', Path('configs'))
+            for file in folder.glob('[!_]*/*.py')
+        }
+        raise UserError(f'config {path} does not exist{did_you_mean(Path(path).stem, known)}')
+    try:
+        cfg = Config.fromfile(path)
+    except SyntaxError as error:
+        frames = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
+        files = [path] + [str(names['filename']) for names in frames if 'filename' in names]
+        file = [file for file in files if Path(file).is_file()][-1]  # path or one of its bases
+        where = f'{file}, line {error.lineno}: ' if error.lineno else ''
+        raise UserError(f'the config has a syntax error: {where}{error.msg}') from error
+    except (FileNotFoundError, NameError) as error:
+        raise UserError(f'config {path} cannot be read: {error}') from error
+    try:
+        cfg.merge_from_dict(args.cfg_options)
+    except (KeyError, TypeError) as error:
+        raise UserError(f'--cfg-options do not fit {path}: {error.args[0]}') from error
+
+    if absent := [field for field in needed if cfg.get(field) is None]:
+        raise UserError(f'config {path} lacks {", ".join(absent)}; is it a part under _base_?')
+    task = TASKS.get(cfg.get('default_scope'))
+    if task is None:
+        raise UserError(
+            f'config {path}: default_scope must be one of {", ".join(TASKS)}, '
+            f'got {cfg.get("default_scope")!r}'
+        )
+    if missing := task.missing():
+        raise UserError(f'config {path}: {missing}')
+
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
+    check_writable(cfg.work_dir)
+    return cfg, task
+
+
+def check_writable(folder: str | os.PathLike) -> None:
+    """Create a folder and try to write there; raises UserError."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(
+            f'cannot write to the folder {folder}: {error.strerror}; name another one'
+        ) from error

@@ -1,0 +1,69 @@
+"""What ``tools/test.py`` writes: drawings of the predictions, and JSON."""
+
+import json
+import os
+from pathlib import Path
+
+import mmcv
+from mmengine.dist import get_rank, get_world_size
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
+
+from ..tasks import Task, plain
+
+
+class DrawPredictions(Hook):
+    """Draw every tested image as ``<number in the data set>_<name>.png``.
+
+    The libraries' own hooks skip images by an interval and let files of one name overwrite each
+    other.
+    """
+
+    def __init__(self, task: Task, folder: str):
+        self.task = task
+        self.folder = Path(folder)
+        self.drawn = 0
+
+    def after_test_iter(self, runner, batch_idx, data_batch, outputs) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        inputs = data_batch['inputs']
+        if isinstance(model, BaseTTAModel):
+            inputs = inputs[0]  # a batch per augmentation
+        for tensor, sample in zip(inputs, outputs, strict=True):
+            number = self.drawn * get_world_size() + get_rank()
+            self.drawn += 1
+            if path := sample.get('img_path'):
+                image = mmcv.imread(path, channel_order='rgb')
+                name = f'{number:06d}_{Path(path).stem}.png'
+            else:  # drawn on demand; the libraries load BGR
+                image = tensor.permute(1, 2, 0).byte().cpu().numpy()[..., ::-1]
+                name = f'{number:06d}.png'
+            self.task.draw(runner.visualizer, image, sample, str(self.folder / name))
+
+
+class CollectPredictions(BaseMetric):
+    """Gather what ``--out`` writes of each sample, in the data set's order, in ``predictions``."""
+
+    default_prefix = 'predictions'
+
+    def __init__(self, task: Task):
+        super().__init__()
+        self.task = task
+        self.predictions = []
+
+    def process(self, data_batch, data_samples) -> None:
+        for sample in data_samples:
+            image = sample.get('img_path', sample.get('sample_idx'))
+            self.results.append(plain(dict(image=image, **self.task.serialize(sample))))
+
+    def compute_metrics(self, results: list) -> dict:
+        self.predictions = results
+        return {}
+
+
+def write_json(path: str, content: dict) -> None:
+    """Write a file that appears whole or not at all."""
+    part = Path(f'{path}.part')
+    part.write_text(json.dumps(plain(content)) + '\n')
+    os.replace(part, path)

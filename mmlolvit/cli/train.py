@@ -1,0 +1,120 @@
+"""Train a model of any task: ``tools/train.py CONFIG``."""
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import MODELS, OPTIMIZERS, init_default_scope
+from mmengine.runner import Runner
+
+from ..datasets import ensure_embedded
+from ..errors import UserError
+from .checkpoints import newest_intact, read_checkpoint, read_training_state, require_equal
+from .common import exits, explain_type, load_config, make_parser
+from .data import check_data
+
+
+@exits
+def main(argv: list[str] | None = None) -> None:
+    parser = make_parser('Train a model.')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='',
+        metavar='CKPT',
+        help='go on from CKPT; without it from the newest intact checkpoint in the work dir, '
+        'and from the start where there is none',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision; bfloat16 on a CPU')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate from the config's base_batch_size to the real batch size",
+    )
+    parser.add_argument(
+        '--backbone-checkpoint', metavar='CKPT', help="start from a classifier's backbone"
+    )
+    args = parser.parse_args(argv)
+    cfg, _ = load_config(args, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'))
+    ensure_embedded(cfg)
+    check_data(cfg, 'train_dataloader', 'val_dataloader')
+    check_optimizer(cfg)
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    use_cpu_amp(cfg)
+    if args.auto_scale_lr:
+        enable_lr_scaling(cfg)
+    loaded = args.backbone_checkpoint and start_backbone(cfg, args.backbone_checkpoint)
+    weights = find_start(cfg, args.resume)
+
+    runner = Runner.from_cfg(cfg)
+    if weights:
+        require_equal(runner.model, weights, cfg.load_from)
+    if loaded:
+        runner.logger.info(loaded)
+    runner.train()
+
+
+def check_optimizer(cfg: Config) -> None:
+    """Raise UserError for an unknown optimizer; MMEngine stumbles over it without its name."""
+    name = (cfg.optim_wrapper.get('optimizer') or {}).get('type')
+    with OPTIMIZERS.switch_scope_and_registry(cfg.default_scope) as registry:
+        if isinstance(name, str) and registry.get(name) is None:
+            raise UserError(explain_type(name, 'optimizer'))
+
+
+def use_cpu_amp(cfg: Config) -> None:
+    """Where there is no accelerator, put our wrapper in AmpOptimWrapper's place."""
+    options = cfg.optim_wrapper
+    if options.get('type') == 'AmpOptimWrapper' and get_device() == 'cpu':
+        options.type = 'mmlolvit.cli.amp.CpuAmpOptimWrapper'
+        for key in ('loss_scale', 'dtype', 'use_fsdp'):
+            options.pop(key, None)
+
+
+def enable_lr_scaling(cfg: Config) -> None:
+    """Let the learning rate follow the batch size; UserError where the config has no base."""
+    if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+        raise UserError(
+            '--auto-scale-lr needs the batch size that the learning rate is meant for: '
+            'add auto_scale_lr = dict(base_batch_size=...) to the config'
+        )
+    cfg.auto_scale_lr.enable = True
+
+
+def start_backbone(cfg: Config, path: str) -> str:
+    """Let the backbone start from the `backbone.*` tensors of a checkpoint; a line for the log.
+
+    Raises UserError unless they cover the whole backbone; what they hold beyond it is left out,
+    such as stages that the config does not build.
+    """
+    if 'backbone' not in cfg.model:
+        raise UserError("--backbone-checkpoint: the config's model has no backbone")
+    found = {
+        name.removeprefix('backbone.'): tensor
+        for name, tensor in read_checkpoint(path)['state_dict'].items()
+        if name.startswith('backbone.')
+    }
+    init_default_scope(cfg.default_scope)
+    expected = MODELS.build(cfg.model.backbone).state_dict()
+    used = {name: found[name] for name in expected if name in found}
+    require_equal(expected, used, path)
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=path, prefix='backbone.')
+    cfg.load_from = None
+    return f'Loaded {len(used)} of {len(expected)} backbone tensors from {path}.'
+
+
+def find_start(cfg: Config, resume: str | None) -> dict | None:
+    """Set where training starts; the weights that must fit the model if it is resumed.
+
+    `resume` is a checkpoint, '' for the newest intact one in the work dir, or None for a new run.
+    """
+    path = resume or (newest_intact(cfg.work_dir) if resume == '' else None)
+    if not path:
+        if cfg.get('load_from'):
+            read_checkpoint(cfg.load_from)
+        return None
+    checkpoint = read_training_state(path)
+    cfg.load_from, cfg.resume = path, True
+    randomness = cfg.get('randomness') or {}
+    if randomness.get('seed') is None:  # MMEngine restores it too late for the order of the data
+        cfg.randomness = dict(randomness, seed=checkpoint['meta'].get('seed'))
+    return checkpoint['state_dict']

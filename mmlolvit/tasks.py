@@ -1,0 +1,103 @@
+"""What the tools must know of each task library. A new library is one more row of ``TASKS``."""
+
+import base64
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import cv2
+import numpy as np
+
+from .doctor import INSTALL_STACK, PROVIDERS, find_stack, installed_distributions
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task library.
+
+    Attributes:
+        scope: Its import name, and the ``default_scope`` of its configs.
+        visualizer: Its visualizer, for configs that name none.
+        draw: ``draw(visualizer, image, sample, out_file)`` writes a drawing of a prediction; the
+            image is (H, W, 3) uint8 RGB.
+        serialize: A predicted sample as a dict -> the fields that ``--out`` writes of it.
+    """
+
+    scope: str
+    visualizer: str
+    draw: Callable
+    serialize: Callable[[dict], dict]
+
+    def missing(self) -> str | None:
+        """What is not installed and the command that mends it; None where all is well."""
+        if find_spec(self.scope):
+            return None
+        stack = find_stack(installed_distributions())
+        upstream = f'pip install {PROVIDERS[self.scope]["upstream"][0]}'
+        return (
+            f'{self.scope} is not installed: {upstream if stack == "upstream" else INSTALL_STACK}'
+        )
+
+
+def plain(value):
+    """``value`` for JSON: tensors as lists, floats to 6 decimals, NaN and infinity as None."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, 'tolist'):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value
+
+
+def draw_class(visualizer, image, sample, out_file: str) -> None:
+    side = max(256, min(image.shape[:2]))  # room for the text
+    visualizer.visualize_cls(image, sample, resize=side, out_file=out_file)
+
+
+def draw_sample(visualizer, image, sample, out_file: str) -> None:
+    visualizer.add_datasample(out_file, image, sample, out_file=out_file)
+
+
+def serialize_class(sample: dict) -> dict:
+    """`pred_label` and `gt_label` (lists where there are several); the best five as `top_*`."""
+    fields = {key: sample[key] for key in ('pred_label', 'gt_label') if key in sample}
+    fields = {key: v.item() if v.numel() == 1 else v for key, v in fields.items()}
+    top = sample['pred_score'].topk(min(5, len(sample['pred_score'])))
+    return dict(
+        fields,
+        pred_score=sample['pred_score'][fields['pred_label']],
+        top_labels=top.indices,
+        top_scores=top.values,
+    )
+
+
+def serialize_boxes(sample: dict) -> dict:
+    """`boxes` (xyxy, px of the image), `labels`, `scores`, and `masks` (COCO RLE) if predicted."""
+    found = sample['pred_instances']
+    fields = dict(boxes=found['bboxes'], labels=found['labels'], scores=found['scores'])
+    if 'masks' in found:
+        from mmdet.structures.mask import encode_mask_results
+
+        rles = encode_mask_results(found['masks'].cpu().numpy())
+        fields['masks'] = [dict(rle, counts=rle['counts'].decode()) for rle in rles]
+    return fields
+
+
+def serialize_map(sample: dict) -> dict:
+    """`map_png`: the class of each pixel as a one-channel 16-bit PNG in base64."""
+    classes = sample['pred_sem_seg']['data'].squeeze(0).cpu().numpy().astype(np.uint16)
+    return dict(map_png=base64.b64encode(cv2.imencode('.png', classes)[1]).decode())
+
+
+TASKS = {
+    task.scope: task
+    for task in (
+        Task('mmpretrain', 'UniversalVisualizer', draw_class, serialize_class),
+        Task('mmdet', 'DetLocalVisualizer', draw_sample, serialize_boxes),
+        Task('mmseg', 'SegLocalVisualizer', draw_sample, serialize_map),
+    )
+}

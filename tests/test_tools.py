@@ -1,0 +1,455 @@
+"""tools/train.py and tools/test.py, on a handful of real handwritten digits."""
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import OPTIM_WRAPPERS
+from mmengine.structures import InstanceData
+from sklearn.datasets import load_digits
+
+from mmlolvit.cli.checkpoints import newest_intact
+from mmlolvit.cli.common import exits
+from mmlolvit.cli.test import main as run_test
+from mmlolvit.cli.train import find_start, use_cpu_amp
+from mmlolvit.cli.train import main as run_train
+from mmlolvit.tasks import TASKS, plain
+
+ROOT = Path(__file__).parents[1]
+ENV = dict(os.environ, OMP_NUM_THREADS='1')
+TRAIN_IMAGES, VAL_IMAGES = 24, 10
+
+CONFIG = """
+default_scope = 'mmpretrain'
+data_preprocessor = dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True)
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='mmlolvit.LOLViT', arch='xx'),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=10, in_channels=240),
+)
+pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+dataset = dict(type='CustomDataset', data_root='digits', pipeline=pipeline)
+loader = dict(batch_size=8, num_workers=0, collate_fn=dict(type='default_collate'))
+train_dataloader = dict(
+    **loader,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(**dataset, data_prefix='train'),
+)
+val_dataloader = dict(
+    **loader,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(**dataset, data_prefix='val'),
+)
+test_dataloader = val_dataloader
+val_evaluator = test_evaluator = dict(type='Accuracy', topk=1)
+tta_model = dict(type='AverageClsScoreTTA')
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+            [dict(type='PackInputs')],
+        ],
+    ),
+]
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3))
+param_scheduler = dict(
+    type='OneCycleLR', eta_max=1e-3, total_steps=4, by_epoch=True, convert_to_iter_based=True
+)
+train_cfg = dict(by_epoch=True, max_epochs=4, val_interval=4)
+val_cfg = test_cfg = dict()
+custom_hooks = [dict(type='EMAHook', momentum=0.1)]
+default_hooks = dict(
+    logger=dict(type='LoggerHook', interval=1), checkpoint=dict(type='CheckpointHook', interval=1)
+)
+"""
+
+
+@pytest.fixture(scope='module', autouse=True)
+def one_thread():
+    """As fast as more on such small images, and the same sums here and in a tool of its own."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope='module')
+def workspace(tmp_path_factory):
+    """A folder with images, a config and, from a real training run, a checkpoint."""
+    folder = tmp_path_factory.mktemp('tools')
+    digits = load_digits()
+    for i in range(VAL_IMAGES + TRAIN_IMAGES):
+        split = 'val' if i < VAL_IMAGES else 'train'
+        path = folder / 'digits' / split / str(digits.target[i]) / f'{i // 10}.png'  # names repeat
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = cv2.resize((digits.images[i] * 15.9).astype(np.uint8), (32, 32))
+        cv2.imwrite(str(path), image)
+    (folder / 'tiny.py').write_text(CONFIG)
+    (folder / 'afile').write_text('a file where a folder is wanted')
+    (folder / 'hollow' / 'train').mkdir(parents=True)
+    options = ['--cfg-options', 'train_cfg.max_epochs=1', 'work_dir=loser']
+    trained = tool('train.py', 'tiny.py', '--work-dir', 'trained', *options, cwd=folder)
+    assert trained.returncode == 0, trained.stderr
+    return folder
+
+
+@pytest.fixture
+def here(workspace, monkeypatch):
+    monkeypatch.chdir(workspace)
+    return workspace
+
+
+def tool(name, *args, cwd):
+    command = [sys.executable, ROOT / 'tools' / name, *args]
+    return subprocess.run(command, cwd=cwd, env=ENV, capture_output=True, text=True)
+
+
+def losses(work_dir):
+    """Iteration -> training loss, over all runs in a work dir."""
+    lines = [
+        line
+        for f in Path(work_dir).glob('*/vis_data/2*.json')
+        for line in f.read_text().splitlines()
+    ]
+    records = [json.loads(line) for line in lines]
+    return {record['step']: record['loss'] for record in records if 'loss' in record}
+
+
+def assert_same(a, b):
+    """Nested containers of tensors and numbers, equal to 1e-5."""
+    assert type(a) is type(b)
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
+    elif isinstance(a, torch.Tensor):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    else:
+        assert a == pytest.approx(b, rel=1e-5) if isinstance(a, float) else a == b
+
+
+def test_flags_win_over_cfg_options(workspace):
+    assert (workspace / 'trained' / 'epoch_1.pth').is_file()
+    assert not (workspace / 'trained' / 'epoch_2.pth').exists()
+    assert not (workspace / 'loser').exists()
+
+
+def test_test_writes_metrics_predictions_and_every_drawing(workspace):
+    args = ['--out', 'out/result.json', '--show-dir', 'shown', '--work-dir', 'tested']
+    done = tool('test.py', 'tiny.py', 'trained/epoch_1.pth', *args, cwd=workspace)
+    assert done.returncode == 0, done.stderr
+
+    result = json.loads((workspace / 'out/result.json').read_text())
+    assert os.listdir(workspace / 'out') == ['result.json']
+    assert (result['config'], result['checkpoint']) == ('tiny.py', 'trained/epoch_1.pth')
+    predictions = result['predictions']
+    assert len({p['image'] for p in predictions}) == VAL_IMAGES
+    assert all(Path(p['image']).parent.name == str(p['gt_label']) for p in predictions)
+    assert all(p['top_labels'][0] == p['pred_label'] for p in predictions)
+    right = sum(p['pred_label'] == p['gt_label'] for p in predictions)
+    assert result['metrics']['accuracy/top1'] == pytest.approx(100 * right / VAL_IMAGES)
+
+    shown = sorted((workspace / 'shown').iterdir())
+    assert [int(file.name[:6]) for file in shown] == list(range(VAL_IMAGES))
+    assert cv2.imread(str(shown[0])).std() > 0
+
+
+def test_tta_uses_the_configs_pipeline(here):
+    args = ['trained/epoch_1.pth', '--work-dir', 'tta', '--show-dir', 'tta/shown']
+    assert run_test(['tiny.py', *args, '--tta']) == 0
+    assert Config.fromfile('tta/tiny.py').model.type == 'AverageClsScoreTTA'
+    assert len(os.listdir('tta/shown')) == VAL_IMAGES
+
+
+@pytest.mark.slow
+def test_resume_after_a_kill_equals_an_uninterrupted_run(here, capfd):
+    killed = subprocess.Popen(
+        [sys.executable, ROOT / 'tools/train.py', 'tiny.py', '--work-dir', 'killed'],
+        env=ENV,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for line in killed.stdout:
+        if 'Epoch(train) [3][2/3]' in line:
+            killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    whole = Path('killed/epoch_2.pth').read_bytes()
+    Path('killed/epoch_3.pth').write_bytes(whole[: len(whole) // 2])
+    seed = torch.load('killed/epoch_2.pth', weights_only=False)['meta']['seed']
+
+    capfd.readouterr()
+    assert run_train(['tiny.py', '--work-dir', 'killed', '--resume']) == 0
+    output = ''.join(capfd.readouterr())
+    assert 'warning: passed over: killed/epoch_3.pth' in output
+    assert 'resumed epoch: 2, iter: 6' in output
+
+    options = ['--cfg-options', f'randomness.seed={seed}']
+    assert run_train(['tiny.py', '--work-dir', 'straight', *options]) == 0
+    expected = losses('straight')
+    assert set(expected) == set(range(1, 13))
+    assert losses('killed') == pytest.approx(expected, abs=1e-5)
+    resumed, straight = (
+        torch.load(f'{name}/epoch_4.pth', weights_only=False) for name in ('killed', 'straight')
+    )
+    for part in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'):
+        assert_same(resumed[part], straight[part])
+    for counter in ('epoch', 'iter', 'seed'):
+        assert resumed['meta'][counter] == straight['meta'][counter]
+
+
+def test_resume_starts_anew_where_there_is_nothing_to_resume(here, tmp_path):
+    cfg = Config(dict(work_dir=str(tmp_path), load_from='trained/epoch_1.pth'))
+    assert find_start(cfg, resume='') is None
+    assert cfg.load_from == 'trained/epoch_1.pth'
+    assert not cfg.get('resume')
+
+
+def test_newest_checkpoint_is_the_one_saved_last(here, tmp_path):
+    whole = Path('trained/epoch_1.pth').read_bytes()
+    for age, name in enumerate(['epoch_2.pth', 'epoch_10.pth', 'best_epoch_3.pth']):
+        (tmp_path / name).write_bytes(whole)
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    assert newest_intact(str(tmp_path)) == str(tmp_path / 'epoch_2.pth')
+
+
+def test_backbone_checkpoint_gives_its_weights_to_fewer_stages(here):
+    options = ['train_cfg.max_epochs=1', 'model.backbone.out_indices=2', 'custom_hooks=[]']
+    options += ['model.head.in_channels=128', 'param_scheduler=None', 'val_cfg=None']
+    options += ['val_dataloader=None', 'val_evaluator=None', 'optim_wrapper.optimizer.lr=0.0']
+    args = ['--backbone-checkpoint', 'trained/epoch_1.pth', '--work-dir', 'started']
+    assert run_train(['tiny.py', *args, '--cfg-options', *options]) == 0
+    given, started = (
+        torch.load(f'{name}/epoch_1.pth', weights_only=False)['state_dict']
+        for name in ('trained', 'started')
+    )
+    names = [k for k in started if k.startswith('backbone.') and k.endswith('conv.weight')]
+    assert names and not any(name.startswith('backbone.stages.3') for name in names)
+    for name in names:
+        torch.testing.assert_close(started[name], given[name])
+    log = next(Path('started').glob('*/*.log')).read_text()
+    total = sum(name.startswith('backbone.') for name in started)
+    assert f'Loaded {total} of {total} backbone tensors' in log
+
+
+def test_amp_without_an_accelerator_is_bfloat16(monkeypatch):
+    monkeypatch.setattr('mmlolvit.cli.train.get_device', lambda: 'cpu')
+    model = torch.nn.Linear(2, 2)
+    cfg = Config(dict(optim_wrapper=dict(type='AmpOptimWrapper', loss_scale='dynamic')))
+    use_cpu_amp(cfg)
+    wrapper = OPTIM_WRAPPERS.build(
+        dict(cfg.optim_wrapper, optimizer=torch.optim.SGD(model.parameters(), lr=1.0))
+    )
+    before = model.weight.clone()
+    with wrapper.optim_context(model):
+        output = model(torch.ones(1, 2))
+    assert output.dtype == torch.bfloat16
+    wrapper.update_params(output.sum())
+    assert not torch.equal(model.weight, before)
+
+
+def option(setting):
+    return ['--cfg-options', setting]
+
+
+OTHER_ARCH = ['--cfg-options', 'model.backbone.arch=x', 'model.head.in_channels=320']
+BAD_TRAINING = {
+    'config missing': (['lolvit_x_digit.py'], 'does not exist; did you mean', 'lolvit_x_digits.py'),
+    'config syntax': (['syntax.py'], 'syntax error', 'syntax.py, line 2'),
+    'base syntax': (['based.py'], 'syntax error', 'syntax.py, line 2'),
+    'base missing': (['orphan.py'], 'cannot be read', 'gone.py'),
+    'config of no task': (['partial.py'], 'lacks model', '_base_'),
+    'scope': (['tiny.py', *option('default_scope=mmfoo')], 'must be one of mmpretrain', 'mmfoo'),
+    'library': (['tiny.py', *option('default_scope=mmseg')], 'mmseg is not installed', 'pip'),
+    'library of a part': (
+        ['tiny.py', *option('model.backbone.type=mmseg.ResNetV1c')],
+        'mmseg is not installed',
+        'pip install',
+    ),
+    'option without value': (['tiny.py', *option('abc')], 'expects KEY=VALUE', 'abc'),
+    'option brackets': (['tiny.py', *option('a=[1,(2]')], 'expects KEY=VALUE', 'a=[1,(2]'),
+    'option index': (['tiny.py', *option('pipeline.9.type=X')], 'do not fit', 'Index 9'),
+    'model type': (
+        ['tiny.py', *option('model.backbone.type=mmlolvit.LOLVit')],
+        "unknown model type 'mmlolvit.LOLVit'",
+        'did you mean mmlolvit.LOLViT',
+    ),
+    'norm type': (['tiny.py', *option('model.backbone.norm_cfg.type=BNN')], "'BNN'", 'mean BN?'),
+    'transform type': (
+        ['tiny.py', *option('train_dataloader.dataset.pipeline.0.type=LoadImage')],
+        "unknown transform type 'LoadImage'",
+        'did you mean',
+    ),
+    'optimizer type': (
+        ['tiny.py', *option('optim_wrapper.optimizer.type=AdamV')],
+        "unknown optimizer type 'AdamV'",
+        'did you mean',
+    ),
+    'arch': (['tiny.py', *option('model.backbone.arch=y')], 'arch must be one of', "'y'"),
+    'out_indices': (['tiny.py', *option('model.backbone.out_indices=4')], 'out_indices', '4'),
+    'channels': (['tiny.py', *option('model.backbone.in_channels=1')], '(B, 1, H, W)', '(8, 3,'),
+    'data missing': (
+        [str(ROOT / 'configs/cls/lolvit_x_in1k.py'), '--work-dir', 'scratch'],
+        'data/imagenet/train does not exist',
+        'https://image-net.org',
+    ),
+    'data empty': (
+        ['tiny.py', *option('train_dataloader.dataset.data_root=hollow')],
+        'folder hollow/train holds no files',
+        'train_dataloader.dataset.data_root=',
+    ),
+    'annotations missing': (
+        ['tiny.py', *option('val_dataloader.dataset.ann_file=gone.txt')],
+        'annotation file digits/gone.txt does not exist',
+        'val_dataloader.dataset.data_root=',
+    ),
+    'work dir': (['tiny.py', '--work-dir', 'afile/run'], 'cannot write', 'afile/run'),
+    'no base batch size': (['tiny.py', '--auto-scale-lr'], 'base_batch_size', 'auto_scale_lr ='),
+    'load_from missing': (['tiny.py', *option('load_from=gone.pth')], 'gone.pth', 'not exist'),
+    'resume missing': (['tiny.py', '--resume', 'gone.pth'], 'gone.pth', 'not exist'),
+    'resume weights only': (['tiny.py', '--resume', 'bare.pth'], 'optimizer', 'load_from='),
+    'resume other arch': (
+        ['tiny.py', '--resume', 'trained/epoch_1.pth', *OTHER_ARCH],
+        'tensors differ',
+        'expected (',
+    ),
+    'backbone of other arch': (
+        ['tiny.py', '--backbone-checkpoint', 'trained/epoch_1.pth', *OTHER_ARCH],
+        'tensors differ',
+        'expected (',
+    ),
+}
+BAD_TESTING = {
+    'missing': (['trained/epoch_7.pth'], 'does not exist', 'there are epoch_1.pth'),
+    'truncated': (['cut.pth'], 'cut.pth is cut short', ''),
+    'damaged': (['damaged.pth'], 'damaged', ''),
+    'text': (['afile'], 'no checkpoint', ''),
+    'no weights': (['list.pth'], 'not a checkpoint', 'state_dict'),
+    'other arch': (['trained/epoch_1.pth', *OTHER_ARCH], 'tensors differ', 'expected ('),
+    'out suffix': (['trained/epoch_1.pth', '--out', 'x.pkl'], '.json', 'x.pkl'),
+    'out folder': (['trained/epoch_1.pth', '--out', 'afile/x.json'], 'cannot write', 'afile'),
+    'show-dir': (['trained/epoch_1.pth', '--show-dir', 'afile/x'], 'cannot write', 'afile/x'),
+    'no tta': (
+        ['trained/epoch_1.pth', '--tta', '--cfg-options', 'tta_model=None'],
+        '--tta',
+        'no tta_model',
+    ),
+}
+
+
+@pytest.fixture
+def bad_files(here):
+    Path('syntax.py').write_text("default_scope = 'mmpretrain'\nmodel = dict(type='X'\n")
+    Path('based.py').write_text("_base_ = './syntax.py'\n")
+    Path('orphan.py').write_text("_base_ = './gone.py'\n")
+    Path('partial.py').write_text("default_scope = 'mmpretrain'\n")
+    whole = Path('trained/epoch_1.pth').read_bytes()
+    half = len(whole) // 2
+    Path('cut.pth').write_bytes(whole[:half])
+    Path('damaged.pth').write_bytes(whole[:half] + bytes(1000) + whole[half + 1000 :])
+    torch.save([1, 2], 'list.pth')
+    torch.save(dict(state_dict=dict(weight=torch.zeros(1))), 'bare.pth')
+
+
+def refuses(main, args, words, capfd):
+    try:
+        code = main(args)
+    except SystemExit as exit:  # argparse
+        code = exit.code
+    err = capfd.readouterr().err
+    assert code == 2
+    message = err[err.index('error: ') :]
+    assert all(word in message for word in words)
+    assert 'Traceback' not in message
+
+
+@pytest.mark.parametrize('case', BAD_TRAINING)
+def test_training_refuses_with_one_message(case, bad_files, capfd, monkeypatch):
+    if 'library' in case:
+        monkeypatch.setitem(sys.modules, 'mmseg', None)
+    args, *words = BAD_TRAINING[case]
+    args = args if '--work-dir' in args else [*args[:1], '--work-dir', 'scratch', *args[1:]]
+    refuses(run_train, args, words, capfd)
+
+
+@pytest.mark.parametrize('case', BAD_TESTING)
+def test_testing_refuses_with_one_message(case, bad_files, capfd):
+    args, *words = BAD_TESTING[case]
+    refuses(run_test, ['tiny.py', '--work-dir', 'scratch', *args], words, capfd)
+
+
+def test_tools_exit_with_2_and_no_traceback(workspace):
+    done = tool('test.py', 'tiny.py', 'gone.pth', cwd=workspace)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith('error: checkpoint gone.pth does not exist')
+    assert 'Traceback' not in done.stderr
+
+
+def test_bugs_keep_their_traceback():
+    @exits
+    def main(argv):
+        return int(*argv)
+
+    with pytest.raises(ValueError, match='invalid literal'):
+        main(['bug'])
+
+
+def test_interrupt_exits_with_130():
+    @exits
+    def main(argv):
+        raise KeyboardInterrupt
+
+    assert main([]) == 130
+
+
+def test_plain_is_valid_json():
+    value = dict(a=torch.tensor([1.0, float('nan')]), b=np.float32(0.5), c=(np.int64(3), 'x'))
+    assert json.loads(json.dumps(plain(value), allow_nan=False)) == dict(
+        a=[1.0, None], b=0.5, c=[3, 'x']
+    )
+
+
+def test_detections_are_written_and_drawn(tmp_path):
+    pytest.importorskip('mmdet')
+    from mmdet.structures import DetDataSample
+    from mmdet.visualization import DetLocalVisualizer
+
+    sample = DetDataSample(metainfo=dict(img_path='a.png'))
+    sample.pred_instances = InstanceData(
+        bboxes=torch.tensor([[2.0, 3.0, 20.0, 30.5]]),
+        labels=torch.tensor([1]),
+        scores=torch.tensor([0.9]),
+        masks=torch.ones(1, 40, 40, dtype=torch.bool),
+    )
+    fields = plain(TASKS['mmdet'].serialize(sample.to_dict()))
+    assert json.loads(json.dumps(fields))['masks'][0]['size'] == [40, 40]
+    assert (fields['boxes'], fields['labels'], fields['scores']) == ([[2, 3, 20, 30.5]], [1], [0.9])
+
+    visualizer = DetLocalVisualizer.get_instance('test_detections')
+    visualizer.dataset_meta = dict(classes=('a', 'b'), palette=[(255, 0, 0), (0, 255, 0)])
+    file = tmp_path / 'drawn.png'
+    TASKS['mmdet'].draw(visualizer, np.zeros((40, 40, 3), np.uint8), sample, str(file))
+    assert cv2.imread(str(file)).any()
+
+
+def test_segmentation_map_survives_its_png():
+    classes = torch.randint(0, 300, (1, 5, 7))
+    fields = TASKS['mmseg'].serialize(dict(pred_sem_seg=dict(data=classes)))
+    png = np.frombuffer(base64.b64decode(fields['map_png']), np.uint8)
+    np.testing.assert_array_equal(cv2.imdecode(png, cv2.IMREAD_UNCHANGED), classes[0].numpy())

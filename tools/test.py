@@ -1,0 +1,3 @@
+from mmlolvit.cli.test import main
+
+raise SystemExit(main())

@@ -1,0 +1,3 @@
+from mmlolvit.cli.train import main
+
+raise SystemExit(main())
