@@ -19,9 +19,9 @@ from .glff import GLFFBlock
 
 # The searched table: docs/architecture.md has the measurements behind it.
 ARCHS = {
-    'xx': dict(stem=16, channels=(32, 64, 128, 240), depths=(0, 1, 3, 2)),
-    'x': dict(stem=16, channels=(32, 64, 160, 320), depths=(0, 2, 4, 2)),
-    's': dict(stem=24, channels=(48, 96, 224, 480), depths=(0, 2, 5, 3)),
+    'xx': dict(stem=16, channels=(24, 48, 144, 320), depths=(0, 1, 2, 1)),
+    'x': dict(stem=16, channels=(32, 64, 192, 416), depths=(0, 1, 2, 1)),
+    's': dict(stem=24, channels=(40, 80, 272, 576), depths=(0, 1, 3, 2)),
 }
 ARCH_DEFAULTS = dict(
     blocks=('ghost', 'ghost', 'glff', 'glff'), global_share=0.25, qk_channels=16, expansion=2
