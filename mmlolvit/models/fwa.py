@@ -91,13 +91,10 @@ class FastWindowAttention(BaseModule):
         # mmcv's fuse_conv_bn takes a norm for that of the convolution registered last before it.
         self.in_norm = build_norm_layer(dict(norm_cfg, affine=False), in_channels)[1]
         self.out_norm = build_norm_layer(norm_cfg, out_channels)[1]
-        self.q = nn.Conv2d(in_channels, qk_channels, 1)
-        self.k = nn.Conv2d(in_channels, qk_channels, 1)
+        self.q = nn.Conv2d(in_channels, qk_channels, 1, bias=False)
+        self.k = nn.Conv2d(in_channels, qk_channels, 1, bias=False)
         self.v = nn.Conv2d(in_channels, out_channels, 1, bias=False)
         self.register_parameter('bias', None)  # (C, 1), what fuse leaves of the norm after
-        # Every score starts at about 1, so that all windows pass gradients to all positions.
-        for conv in (self.q, self.k):
-            nn.init.constant_(conv.bias, self.scale**0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.in_norm(x)
@@ -108,7 +105,7 @@ class FastWindowAttention(BaseModule):
             dtype = torch.promote_types(x.dtype, torch.float32)
             y = self.attend(*(i.flatten(2).to(dtype) for i in (q, k, v)), area)
         y = y.reshape(-1, v.shape[1], *x.shape[2:])  # (B, C, N) -> (B, C, H, W)
-        return self.out_norm(y).to(q.dtype)
+        return self.out_norm(y.to(self.v.weight.dtype)).to(q.dtype)
 
     def aggregate(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
         """Aggregate (B, C, H, W) over windows into (B, C, Mh, Mw), with their area weights."""

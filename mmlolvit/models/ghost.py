@@ -12,19 +12,12 @@ BN = dict(type='BN')
 RELU = dict(type='ReLU')
 
 
-# Branches start small, so that x keeps its scale through the blocks and Y, which is normalised,
-# keeps its weight beside the local channels, which are not.
-BRANCH_SCALE = 0.2
-
-
 class Residual(nn.Module):
-    """``x + drop_path(branch(x))``, where ``last`` are the modules that end the branch."""
+    """``x + drop_path(branch(x))``."""
 
-    def __init__(self, branch: nn.Module, last: tuple[ConvModule, ...], drop_path: float = 0.0):
+    def __init__(self, branch: nn.Module, drop_path: float = 0.0):
         super().__init__()
         self.branch = branch
-        for module in last:
-            nn.init.constant_(module.norm.weight, BRANCH_SCALE)
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,9 +89,7 @@ class GhostBottleneck(BaseModule):
         hidden = int(channels * expansion)
         expand = GhostModule(channels, hidden, norm_cfg=norm_cfg, act_cfg=act_cfg)
         project = GhostModule(hidden, channels, norm_cfg=norm_cfg, act_cfg=None)
-        self.block = Residual(
-            nn.Sequential(expand, project), (project.primary, project.cheap), drop_path
-        )
+        self.block = Residual(nn.Sequential(expand, project), drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.block(x)

@@ -74,9 +74,9 @@ class GLFFBlock(BaseModule):
         fusion = GlobalLocalFusion(channels, global_channels, fwa_cfg or {}, norm_cfg, act_cfg)
         expand = GhostModule(channels, hidden, norm_cfg=norm_cfg, act_cfg=act_cfg)
         project = ConvModule(hidden, channels, 1, norm_cfg=norm_cfg, act_cfg=None)
-        self.local = Residual(local, (local,), drop_path)
-        self.fusion = Residual(fusion, (fusion.project,), drop_path)
-        self.feed_forward = Residual(nn.Sequential(expand, project), (project,), drop_path)
+        self.local = Residual(local, drop_path)
+        self.fusion = Residual(fusion, drop_path)
+        self.feed_forward = Residual(nn.Sequential(expand, project), drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.feed_forward(self.fusion(self.local(x)))
