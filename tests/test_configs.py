@@ -15,10 +15,12 @@ SCOPES = dict(cls='mmpretrain', det='mmdet', seg='mmseg')
 def test_builds_in_its_scope_and_fits_its_name(path):
     cfg = Config.fromfile(path)
     assert cfg.default_scope == SCOPES[path.parent.name]
-    method, arch = re.match(r'(?:(.+)_)?lolvit_([a-z]+)_', path.stem).groups()
+    name = re.match(r'(?:(.+)_)?lolvit_([a-z]+)_', path.stem)
+    assert name, f'{path.name}: a config is named METHOD_lolvit_ARCH_DATASET.py'
+    method, arch = name.groups()
     assert cfg.model.backbone.arch == arch
     init_default_scope(cfg.default_scope)
-    model = MODELS.build(cfg.model).eval()
+    model = MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor)).eval()
     if method is None:
         backbone = model.backbone
         assert model.head.in_channels == backbone.out_channels[-1]

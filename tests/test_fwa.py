@@ -76,12 +76,16 @@ def test_equals_the_equation(aggregation, score, window, size):
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_autocast_sums_in_fp32(dtype):
     fwa = make()
+    seen = []
+    attend = fwa.attend
+    fwa.attend = lambda *args: seen.extend([*args[:3], attend(*args)]) or seen[-1]
     x = torch.randn(2, 6, 64, 64)
     with torch.no_grad():
         want = fwa(x)
         with torch.autocast('cpu', dtype=dtype):
             got = fwa(x)
     assert got.dtype == dtype
+    assert {tensor.dtype for tensor in seen} == {torch.float32}
     assert (got - want).abs().max() < 0.05 * want.abs().max()
 
 
@@ -112,7 +116,8 @@ def test_one_checkpoint_loads_under_every_option():
     [
         (dict(score='sigmoid'), "score must be one of .*'relu'.* got 'sigmoid'"),
         (dict(window=0), r"window must be .*\('grid', n\), got 0"),
-        (dict(window=('grid', 'a')), 'window must be'),
+        (dict(window=('grid', 'adaptive')), 'window must be'),
+        (dict(window=('grid',)), 'window must be'),
         (dict(aggregation='sum'), "aggregation must be one of .* got 'sum'"),
     ],
 )

@@ -22,6 +22,7 @@ from mmlolvit.cli.common import exits
 from mmlolvit.cli.test import main as run_test
 from mmlolvit.cli.train import find_start, use_cpu_amp
 from mmlolvit.cli.train import main as run_train
+from mmlolvit.models.lolvit import ARCHS
 from mmlolvit.tasks import TASKS, plain
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +36,7 @@ model = dict(
     type='ImageClassifier',
     backbone=dict(type='mmlolvit.LOLViT', arch='xx'),
     neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearClsHead', num_classes=10, in_channels=240),
+    head=dict(type='LinearClsHead', num_classes=10, in_channels=XX_CHANNELS),
 )
 pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
 dataset = dict(type='CustomDataset', data_root='digits', pipeline=pipeline)
@@ -73,7 +74,7 @@ custom_hooks = [dict(type='EMAHook', momentum=0.1)]
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=1), checkpoint=dict(type='CheckpointHook', interval=1)
 )
-"""
+""".replace('XX_CHANNELS', str(ARCHS['xx']['channels'][-1]))
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -231,7 +232,11 @@ def test_newest_checkpoint_is_the_one_saved_last(here, tmp_path):
 
 def test_backbone_checkpoint_gives_its_weights_to_fewer_stages(here):
     options = ['train_cfg.max_epochs=1', 'model.backbone.out_indices=2', 'custom_hooks=[]']
-    options += ['model.head.in_channels=128', 'param_scheduler=None', 'val_cfg=None']
+    options += [
+        f'model.head.in_channels={ARCHS["xx"]["channels"][2]}',
+        'param_scheduler=None',
+        'val_cfg=None',
+    ]
     options += ['val_dataloader=None', 'val_evaluator=None', 'optim_wrapper.optimizer.lr=0.0']
     args = ['--backbone-checkpoint', 'trained/epoch_1.pth', '--work-dir', 'started']
     assert run_train(['tiny.py', *args, '--cfg-options', *options]) == 0
@@ -268,7 +273,12 @@ def option(setting):
     return ['--cfg-options', setting]
 
 
-OTHER_ARCH = ['--cfg-options', 'model.backbone.arch=x', 'model.head.in_channels=320']
+X_CHANNELS = ARCHS['x']['channels'][-1]
+OTHER_ARCH = [
+    '--cfg-options',
+    'model.backbone.arch=x',
+    f'model.head.in_channels={X_CHANNELS}',
+]
 BAD_TRAINING = {
     'config missing': (['lolvit_x_digit.py'], 'does not exist; did you mean', 'lolvit_x_digits.py'),
     'config syntax': (['syntax.py'], 'syntax error', 'syntax.py, line 2'),

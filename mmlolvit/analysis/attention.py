@@ -11,8 +11,8 @@ from ..models.glff import GlobalLocalFusion
 def attention_shares(model: nn.Module, images: Tensor) -> dict[str, float]:
     """Share of each block's fused signal that comes from FWA, 0 to 1.
 
-    The fusion's 1x1 convolution sums a part from FWA's channels and one from the local channels;
-    the share is FWA's variance over batch and positions over that of both.
+    In eval mode. The fusion's 1x1 convolution sums a part from FWA's channels and one from the
+    local channels; the share is FWA's variance over batch and positions over that of both.
 
     Args:
         model (nn.Module): A LOLViT, or a model around one, before :func:`mmlolvit.deploy.fuse`.
@@ -40,9 +40,12 @@ def attention_shares(model: nn.Module, images: Tensor) -> dict[str, float]:
     fusions = {n: m for n, m in model.named_modules() if isinstance(m, GlobalLocalFusion)}
     splits = {name: fusion.split for name, fusion in fusions.items() if all(fusion.split)}
     handles = [fusions[name].project.register_forward_pre_hook(measure(name)) for name in splits]
+    training = model.training
+    model.eval()
     try:
         model(images)
     finally:
+        model.train(training)
         for handle in handles:
             handle.remove()
     return shares

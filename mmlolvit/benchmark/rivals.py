@@ -18,15 +18,19 @@ def build(name: str) -> nn.Module:
         name (str): 'lolvit_x' (ours), 'mmpretrain:mobilevit-xsmall' or a name of timm's.
 
     Raises:
-        UserError: If the library that has it is not installed or does not know it.
+        UserError: If the library that has it does not know it.
+        ImportError: If that library is not installed.
     """
     torch.manual_seed(0)
     if name.startswith('lolvit_'):
         backbone = LOLViT(name.removeprefix('lolvit_'))
     elif name.startswith('mmpretrain:'):
-        from mmpretrain import get_model
+        from mmpretrain import get_model, list_models
 
-        backbone = get_model(name.removeprefix('mmpretrain:'), head=None, neck=None).backbone
+        name = name.removeprefix('mmpretrain:')
+        if name not in list_models():
+            raise UserError(f'mmpretrain has no model {name!r}')
+        backbone = get_model(name, head=None, neck=None).backbone
     else:
         backbone = _timm(name)
     return fuse_checked(Last(backbone).eval())
@@ -45,14 +49,9 @@ class Last(nn.Module):
 
 
 def _timm(name: str) -> nn.Module:
-    try:
-        import timm
-        from timm.utils.model import reparameterize_model
-    except ImportError as error:
-        raise UserError(
-            f'{name} comes from timm, which is not installed: '
-            'pip install -r requirements/benchmark.txt'
-        ) from error
+    import timm
+    from timm.utils.model import reparameterize_model
+
     if not timm.is_model(name):
         raise UserError(f'timm {timm.__version__} has no model {name!r}')
     return reparameterize_model(timm.create_model(name, num_classes=0, global_pool='').eval())

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ..cli.common import exits
 from ..errors import UserError
 from .rivals import build
 
@@ -79,7 +80,8 @@ def compare(names: list[str], runtime: str, batch: int, size: int, rounds: int) 
     return best
 
 
-def main(argv: list[str] | None = None) -> int:
+@exits
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('names', nargs='+', help='the first is what the others are compared with')
     parser.add_argument('--runtimes', nargs='+', choices=RUNTIMES, default=list(RUNTIMES))
@@ -89,21 +91,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--threads', type=int, default=2)
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    try:
-        for runtime in args.runtimes:
-            for batch in args.batches:
+    for runtime in args.runtimes:
+        for batch in args.batches:
+            try:
                 best = compare(args.names, runtime, batch, args.size, args.rounds)
-                base = best[args.names[0]][0]
-                print(f'| {runtime}, batch {batch} | ms / image | layout | times {args.names[0]} |')
-                print('|---|---|---|---|')
-                for name, (seconds, layout) in best.items():
-                    ms = seconds / batch * 1e3
-                    print(f'| {name} | {ms:.2f} | {layout} | {base / seconds:.2f} |')
-                print(flush=True)
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    return 0
+            except ImportError as error:
+                raise UserError(
+                    f'{error.name} is not installed: pip install -r requirements/benchmark.txt'
+                ) from error
+            base = best[args.names[0]][0]
+            print(f'| {runtime}, batch {batch} | ms / image | layout | times {args.names[0]} |')
+            print('|---|---|---|---|')
+            for name, (seconds, layout) in best.items():
+                ms = seconds / batch * 1e3
+                print(f'| {name} | {ms:.2f} | {layout} | {base / seconds:.2f} |')
+            print(flush=True)
 
 
 if __name__ == '__main__':

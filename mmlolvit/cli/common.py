@@ -134,8 +134,8 @@ def load_config(args: argparse.Namespace, needed: Sequence[str]) -> tuple[Config
         file = [file for file in files if Path(file).is_file()][-1]  # path or one of its bases
         where = f'{file}, line {error.lineno}: ' if error.lineno else ''
         raise UserError(f'the config has a syntax error: {where}{error.msg}') from error
-    except (FileNotFoundError, NameError) as error:
-        raise UserError(f'config {path} cannot be read: {error}') from error
+    except Exception as error:  # a config is Python: it can fail in any way
+        raise UserError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
     try:
         cfg.merge_from_dict(args.cfg_options)
     except (KeyError, TypeError) as error:

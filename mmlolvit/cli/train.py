@@ -4,6 +4,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import MODELS, OPTIMIZERS, init_default_scope
 from mmengine.runner import Runner
+from torch.nn import Module
 
 from ..datasets import ensure_embedded
 from ..errors import UserError
@@ -48,6 +49,8 @@ def main(argv: list[str] | None = None) -> None:
     runner = Runner.from_cfg(cfg)
     if weights:
         require_equal(runner.model, weights, cfg.load_from)
+    elif cfg.get('load_from'):
+        require_backbone(runner.model, cfg.load_from)
     if loaded:
         runner.logger.info(loaded)
     runner.train()
@@ -102,6 +105,14 @@ def start_backbone(cfg: Config, path: str) -> str:
     return f'Loaded {len(used)} of {len(expected)} backbone tensors from {path}.'
 
 
+def require_backbone(model: Module, path: str) -> None:
+    """Raise UserError unless a checkpoint has the model's backbone; heads may differ."""
+    weights = read_checkpoint(path)['state_dict']
+    model = getattr(model, 'module', model)
+    expected = {k: v for k, v in model.state_dict().items() if k.startswith('backbone.')}
+    require_equal(expected, {k: weights[k] for k in expected if k in weights}, path)
+
+
 def find_start(cfg: Config, resume: str | None) -> dict | None:
     """Set where training starts; the weights that must fit the model if it is resumed.
 
@@ -109,8 +120,6 @@ def find_start(cfg: Config, resume: str | None) -> dict | None:
     """
     path = resume or (newest_intact(cfg.work_dir) if resume == '' else None)
     if not path:
-        if cfg.get('load_from'):
-            read_checkpoint(cfg.load_from)
         return None
     checkpoint = read_training_state(path)
     cfg.load_from, cfg.resume = path, True

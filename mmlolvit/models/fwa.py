@@ -78,8 +78,9 @@ class FastWindowAttention(BaseModule):
             raise ValueError(
                 f'aggregation must be one of {tuple(AGGREGATIONS)}, got {aggregation!r}'
             )
-        side = window[1] if isinstance(window, tuple | list) and window[0] == 'grid' else window
-        if side != 'adaptive' and not (isinstance(side, int) and side > 0):
+        is_grid = isinstance(window, tuple | list) and len(window) == 2 and window[0] == 'grid'
+        side = window[1] if is_grid else window
+        if window != 'adaptive' and not (isinstance(side, int) and side > 0):
             raise ValueError(
                 f"window must be 'adaptive', a side of at least 1 or ('grid', n), got {window!r}"
             )

@@ -19,7 +19,9 @@ class GlobalLocalFusion(nn.Module):
         super().__init__()
         self.split = (global_channels, channels - global_channels)
         if global_channels:
-            self.attention = FastWindowAttention(global_channels, norm_cfg=norm_cfg, **fwa_cfg)
+            self.attention = FastWindowAttention(
+                global_channels, **(dict(norm_cfg=norm_cfg) | fwa_cfg)
+            )
         self.activate = build_activation_layer(act_cfg)
         self.project = ConvModule(channels, channels, 1, norm_cfg=norm_cfg, act_cfg=None)
 
@@ -40,7 +42,7 @@ class GLFFBlock(BaseModule):
     Args:
         channels (int): C.
         global_share (float): Share of the channels that attend, from 0 (no attention: the local
-            twin) to 1; rounded to a multiple of 8 channels.
+            twin) to 1; rounded to a multiple of 8 channels, at least 8.
         expansion (float): Hidden channels of the feed-forward over ``channels``.
         fwa_cfg (dict, optional): Arguments for :class:`FastWindowAttention`.
         drop_path (float): Probability of dropping each residual branch, per sample.
@@ -66,7 +68,8 @@ class GLFFBlock(BaseModule):
         super().__init__(init_cfg)
         if not 0 <= global_share <= 1:
             raise ValueError(f'global_share must be within 0 to 1, got {global_share}')
-        global_channels = min(round(channels * global_share / 8) * 8, channels)
+        global_channels = int(channels * global_share / 8 + 0.5) * 8
+        global_channels = min(max(global_channels, 8), channels) if global_share else 0
         hidden = int(channels * expansion)
         local = ConvModule(
             channels, channels, 3, padding=1, groups=channels, norm_cfg=norm_cfg, act_cfg=None

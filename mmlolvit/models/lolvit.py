@@ -4,7 +4,9 @@
 2508.01385. The parts are the abstract's; the layer table is our reconstruction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import torch
 from mmcv.cnn import ConvModule
@@ -20,7 +22,7 @@ from .glff import GLFFBlock
 # The searched table: docs/architecture.md has the measurements behind it.
 ARCHS = {
     'xx': dict(stem=16, channels=(24, 48, 144, 320), depths=(0, 1, 2, 1)),
-    'x': dict(stem=16, channels=(32, 64, 192, 416), depths=(0, 1, 2, 1)),
+    'x': dict(stem=16, channels=(32, 64, 192, 432), depths=(0, 1, 2, 1)),
     's': dict(stem=24, channels=(40, 80, 272, 576), depths=(0, 1, 3, 2)),
 }
 ARCH_DEFAULTS = dict(
@@ -99,7 +101,7 @@ class LOLViT(BaseModule):
         cfg = dict(norm_cfg=norm_cfg, act_cfg=act_cfg)
         depth = sum(arch['depths'])
         drop_paths = iter(torch.linspace(0, drop_path_rate, depth).tolist())
-        fwa_cfg = dict(qk_channels=arch['qk_channels'], **(fwa_cfg or {}))
+        fwa_cfg = dict(qk_channels=arch['qk_channels']) | (fwa_cfg or {})
 
         def block(kind: str, channels: int) -> nn.Module:
             shared = dict(expansion=arch['expansion'], drop_path=next(drop_paths), **cfg)
@@ -124,7 +126,9 @@ class LOLViT(BaseModule):
         for i, stage in enumerate(self.stages):
             for layer in stage:
                 if self.with_cp and self.training and torch.is_grad_enabled():
-                    x = checkpoint(layer, x, use_reentrant=False)
+                    x = checkpoint(
+                        layer, x, use_reentrant=False, context_fn=partial(_checkpointing, layer)
+                    )
                 else:
                     x = layer(x)
             if i in self.out_indices:
@@ -161,12 +165,30 @@ class LOLViT(BaseModule):
             )
 
 
+@contextmanager
+def _fixed_statistics(module: nn.Module) -> Iterator[None]:
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
+def _checkpointing(layer: nn.Module) -> tuple:
+    """Contexts of the forward and of its repetition, which must not count the batch again."""
+    return nullcontext(), _fixed_statistics(layer)
+
+
 def parse_arch(arch: str | dict) -> dict:
     """The complete arch dict for a name in ``ARCHS`` or a dict of the same form."""
     if isinstance(arch, str):
-        if arch not in ARCHS:
-            raise ValueError(f'arch must be one of {tuple(ARCHS)} or a dict, got {arch!r}')
-        arch = ARCHS[arch]
+        arch = ARCHS.get(arch, arch)
+    if not isinstance(arch, dict):
+        raise ValueError(f'arch must be one of {tuple(ARCHS)} or a dict, got {arch!r}')
     required = set(ARCHS['x'])
     known = required | set(ARCH_DEFAULTS)
     if not required <= set(arch) <= known:
@@ -187,9 +209,12 @@ def parse_out_indices(out_indices: Sequence[int], num_stages: int) -> tuple[int,
     """``out_indices`` without negative ones, ascending."""
     if isinstance(out_indices, int):
         out_indices = (out_indices,)
-    if not out_indices or not all(-num_stages <= i < num_stages for i in out_indices):
+    ok = isinstance(out_indices, Sequence) and all(
+        i in range(-num_stages, num_stages) for i in out_indices
+    )
+    if not ok or not out_indices:
         raise ValueError(
             f'out_indices must be one or more of {-num_stages} to {num_stages - 1}, '
-            f'got {tuple(out_indices)}'
+            f'got {out_indices!r}'
         )
-    return tuple(sorted({i % num_stages for i in out_indices}))
+    return tuple(sorted({int(i) % num_stages for i in out_indices}))
