@@ -439,7 +439,6 @@ def test_plain_is_valid_json():
 
 
 def test_detections_are_written_and_drawn(tmp_path):
-    pytest.importorskip('mmdet')
     from mmdet.structures import DetDataSample
     from mmdet.visualization import DetLocalVisualizer
 
