@@ -23,9 +23,11 @@ def read_checkpoint(path: str) -> dict:
     """
     local = '://' not in path
     if local and not Path(path).is_file():
-        others = sorted(file.name for file in Path(path).parent.glob('*.pth'))
-        found = f'; there are {", ".join(others)}' if others else ''
-        raise UserError(f'checkpoint {path} does not exist{found}')
+        folder = Path(path) if Path(path).is_dir() else Path(path).parent
+        others = sorted(file.name for file in folder.glob('*.pth'))
+        found = f'; in {folder} there are {", ".join(others)}' if others else ''
+        wrong = 'is a folder, expected a file' if Path(path).is_dir() else 'does not exist'
+        raise UserError(f'checkpoint {path} {wrong}{found}')
     if local and not is_intact(path):
         raise UserError(f'{path} is cut short, damaged or no checkpoint; copy or train it again')
     try:
