@@ -18,7 +18,7 @@ def spans(size: int, window) -> list[tuple[int, int]]:
 def naive(fwa: FastWindowAttention, x: Tensor) -> Tensor:
     """The equation of FWA, pixel by pixel and window by window, in float64."""
     fwa, x = fwa.double(), x.double()
-    b, _, h, w = x.shape
+    h, w = x.shape[2:]
     x = fwa.in_norm(x)
     windows = [(r, c) for r in spans(h, fwa.window) for c in spans(w, fwa.window)]
     t, a = [], []
@@ -28,10 +28,9 @@ def naive(fwa: FastWindowAttention, x: Tensor) -> Tensor:
         a.append((bottom - top) * (right - left) / (h * w))
     if isinstance(fwa.window, tuple):
         a = [1 / len(a)] * len(a)
-    weight = {n: getattr(fwa, n).weight.flatten(1) for n in 'qkv'}
+    weight = {n: getattr(fwa, n).weight.flatten(1) for n in 'qk'}
     keys = [i @ weight['k'].T for i in t]
-    values = [i @ weight['v'].T for i in t]
-    y = x.new_zeros(b, weight['v'].shape[0], h, w)
+    y = torch.zeros_like(x)
     for i in range(h):
         for j in range(w):
             q = x[:, :, i, j] @ weight['q'].T
@@ -44,13 +43,13 @@ def naive(fwa: FastWindowAttention, x: Tensor) -> Tensor:
                 if fwa.score == 'relu_norm':
                     total = p.sum(1, keepdim=True)
                     p = torch.where(total > 0, p / total, torch.zeros_like(p))
-            y[:, :, i, j] = sum(p[:, m : m + 1] * v for m, v in enumerate(values))
+            y[:, :, i, j] = sum(p[:, m : m + 1] * v for m, v in enumerate(t))
     return fwa.out_norm(y)
 
 
 def make(**kwargs) -> FastWindowAttention:
     torch.manual_seed(0)
-    fwa = FastWindowAttention(6, 5, qk_channels=4, **kwargs).eval()
+    fwa = FastWindowAttention(6, qk_channels=4, **kwargs).eval()
     for norm in (fwa.in_norm, fwa.out_norm):
         norm.running_mean.normal_()
         norm.running_var.uniform_(0.5, 2)

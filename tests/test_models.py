@@ -13,7 +13,7 @@ from mmlolvit.models import LOLViT
 from mmlolvit.models.lolvit import ARCHS
 from mmlolvit.ops import supplied
 
-TINY = dict(stem=8, channels=(16, 16, 32, 32), depths=(1, 1, 1, 1))
+TINY = dict(stem=8, channels=(16, 24, 32, 48), depths=(1, 1, 1, 1))
 BUDGETS = dict(  # parameters with a 1000-class head, MACs, activations, at 256 x 256
     xx=dict(params=(0, 1.3e6)),
     x=dict(params=(1.8e6, 2.4e6), macs=(0.2e9, 0.32e9), activations=(0, 2.5e6)),
@@ -141,7 +141,7 @@ def test_drop_path_drops_in_training_only():
 
 def test_other_inputs_and_activations():
     model = LOLViT(TINY, in_channels=4, act_cfg=dict(type='HSwish'), norm_cfg=dict(type='SyncBN'))
-    assert model.eval()(torch.randn(1, 4, 32, 32))[0].shape == (1, 32, 1, 1)
+    assert model.eval()(torch.randn(1, 4, 32, 32))[0].shape == (1, 48, 1, 1)
 
 
 def test_pretrained_init_cfg_loads_from_a_classifier(tmp_path):
@@ -188,8 +188,9 @@ def test_attention_has_its_share_of_the_fused_signal_at_the_start(arch):
     [
         (dict(arch='xl'), r"arch must be one of \('xx', 'x', 's'\) or a dict, got 'xl'"),
         (dict(arch=dict(stem=8)), "an arch dict needs .*'channels'"),
-        (dict(arch=dict(TINY, channels=(8, 8))), 'need one length'),
+        (dict(arch=dict(TINY, channels=(16, 24))), 'need one length'),
         (dict(arch=dict(TINY, blocks=('a', 'b', 'c', 'd'))), "'ghost' or 'glff'"),
+        (dict(arch=dict(TINY, channels=(8, 16, 24, 32))), 'must exceed 8, got 8'),
         (dict(out_indices=(4,)), r'out_indices must be one or more of -4 to 3, got \(4,\)'),
         (dict(out_indices=()), 'out_indices must be'),
         (dict(out_indices='abc'), "out_indices must be .* got 'abc'"),

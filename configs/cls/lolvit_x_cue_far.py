@@ -3,4 +3,3 @@ _base_ = './lolvit_x_cue_near.py'
 train_dataloader = dict(dataset=dict(form='far'))
 val_dataloader = dict(dataset=dict(form='far'))
 test_dataloader = dict(dataset=dict(form='far'))
-train_cfg = dict(max_epochs=40)

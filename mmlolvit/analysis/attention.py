@@ -11,7 +11,7 @@ from ..models.glff import GlobalLocalFusion
 def attention_shares(model: nn.Module, images: Tensor) -> dict[str, float]:
     """Share of each block's fused signal that comes from FWA, 0 to 1.
 
-    In eval mode. The fusion's 1x1 convolution sums a part from FWA's channels and one from the
+    In eval mode. The fusion's first convolution sums a part from FWA's channels and one from the
     local channels; the share is FWA's variance over batch and positions over that of both.
 
     Args:
@@ -24,10 +24,10 @@ def attention_shares(model: nn.Module, images: Tensor) -> dict[str, float]:
     shares = {}
 
     def measure(name: str):
-        def hook(project: nn.Module, inputs: tuple[Tensor]) -> None:
+        def hook(primary: nn.Module, inputs: tuple[Tensor]) -> None:
             parts = zip(
                 inputs[0].split(splits[name], dim=1),
-                project.conv.weight.split(splits[name], dim=1),
+                primary.conv.weight.split(splits[name], dim=1),
                 strict=True,
             )
             glob, local = (
@@ -39,7 +39,9 @@ def attention_shares(model: nn.Module, images: Tensor) -> dict[str, float]:
 
     fusions = {n: m for n, m in model.named_modules() if isinstance(m, GlobalLocalFusion)}
     splits = {name: fusion.split for name, fusion in fusions.items() if all(fusion.split)}
-    handles = [fusions[name].project.register_forward_pre_hook(measure(name)) for name in splits]
+    handles = [
+        fusions[name].expand.primary.register_forward_pre_hook(measure(name)) for name in splits
+    ]
     training = model.training
     model.eval()
     try:

@@ -107,18 +107,24 @@ def _fuse_residual(module: Residual) -> nn.Module:
 
 
 def _fuse_attention(module: FastWindowAttention) -> nn.Module:
-    """The norms and 1 / sqrt(d) go into W_q, W_k and W_v; what the last norm adds stays a bias."""
+    """Fold both norms and 1 / sqrt(d) into W_q and W_k and the values, and leave a bias.
+
+    The values become a depthwise 1x1 convolution of the windows.
+    """
     norms = module.in_norm, module.out_norm
     if not all(isinstance(norm, _BatchNorm) for norm in norms):
         return module
     (in_scale, in_shift), (out_scale, out_shift) = map(_scale_shift, norms)
-    for name, scale in (('q', module.scale), ('k', 1), ('v', out_scale)):
+    for name, scale in (('q', module.scale), ('k', 1)):
         conv = getattr(module, name)
-        weight = conv.weight * (scale[:, None, None, None] if name == 'v' else scale)
+        weight = conv.weight * scale
         bias = _bias(conv) * scale + weight.flatten(1) @ in_shift
-        fused = _conv_like(conv, weight * in_scale[:, None, None], bias)
-        setattr(module, name, fused)
+        setattr(module, name, _conv_like(conv, weight * in_scale[:, None, None], bias))
+    channels = len(in_scale)
+    values = nn.Conv2d(channels, channels, 1, groups=channels)
+    weight = (in_scale * out_scale)[:, None, None, None]
+    module.v = _conv_like(values, weight, in_shift * out_scale)
     module.scale = 1.0
-    module.bias = nn.Parameter(out_shift[:, None])
+    module.bias = nn.Parameter(out_shift[:, None])  # (C, 1)
     module.in_norm = module.out_norm = nn.Identity()
     return module

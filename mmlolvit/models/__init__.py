@@ -1,7 +1,7 @@
 """LOLViT and its parts. Needs torch, MMEngine and mmcv's Python parts only."""
 
 from .fwa import FastWindowAttention, FWAPlugin
-from .ghost import GhostBottleneck, GhostModule
+from .ghost import GhostBottleneck, GhostDownsample, GhostModule
 from .glff import GLFFBlock
 from .lolvit import LOLViT
 
@@ -10,6 +10,7 @@ __all__ = [
     'FastWindowAttention',
     'GLFFBlock',
     'GhostBottleneck',
+    'GhostDownsample',
     'GhostModule',
     'LOLViT',
 ]

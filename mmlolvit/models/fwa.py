@@ -1,16 +1,18 @@
 """Fast Window Attention (FWA), the idea of the paper.
 
-Letters: B batch, C channels, d query and key channels, H x W the map, N = H*W positions,
+Letters: B batch, C channels, d query and key channels, h x w the map, N = h*w positions,
 M windows.
 
-    T = the map aggregated over windows      (B, C, M)    windows of ceil(sqrt(H)) x ceil(sqrt(W))
+    T = the map aggregated over windows      (B, C, M)    windows of ceil(sqrt(h)) x ceil(sqrt(w))
     a = share of each window in the map      (M,)         sums to 1
-    Q = W_q X    K = W_k T    V = W_v T      (B, d, N)    (B, d, M)    (B, C, M)
-    Y = (V diag(a)) relu(K^T Q / sqrt(d))    (B, C, N)
+    Q = W_q X    K = W_k T                   (B, d, N)    (B, d, M)
+    Y = (T diag(a)) relu(K^T Q / sqrt(d))    (B, C, N)
 
 M is about sqrt(N), so the cost is N*M*(d + C) = O(N^1.5), with no ratio to choose. From the
 abstract: keys and values by window aggregation, queries at every position, ReLU for SoftMax. Our
-reconstruction: the window rule, the area weights, the norms.
+reconstruction: the window rule, the area weights, the norms, and that the windows are the values
+themselves: the convolution that reads Y has room for a W_v, and without one of its own FWA
+learns what to carry (docs/architecture.md).
 """
 
 import math
@@ -39,14 +41,13 @@ def window_side(size: int, window: str | int) -> int:
 class FastWindowAttention(BaseModule):
     """SoftMax-free attention of every position over adaptive windows, ``BN(FWA(BN(x)))``.
 
-    (B, in_channels, H, W) -> (B, out_channels, H, W). Scores and sums run in fp32 at least. Their
-    size grows with the cube of the input, hence the norm before; it follows the content (ReLU
-    weights have no fixed sum), hence the norm after. Both fold away in
-    :func:`mmlolvit.deploy.fuse`. Parameters depend on neither score, window nor aggregation.
+    (B, in_channels, H, W) -> the same. Scores and sums run in fp32 at least. Their size grows
+    with the cube of the input, hence the norm before; it follows the content (ReLU weights have no
+    fixed sum), hence the norm after. Both fold away in :func:`mmlolvit.deploy.fuse`. Parameters
+    depend on neither score, window nor aggregation.
 
     Args:
         in_channels (int): C of the input.
-        out_channels (int, optional): Channels of V and Y. Default: ``in_channels``.
         qk_channels (int): d, channels of Q and K.
         score (str): 'relu', 'softmax' or 'relu_norm' (ReLU over its row sum; an all-zero row
             gives 0).
@@ -63,7 +64,6 @@ class FastWindowAttention(BaseModule):
     def __init__(
         self,
         in_channels: int,
-        out_channels: int | None = None,
         qk_channels: int = 16,
         score: str = 'relu',
         window: str | int | tuple[str, int] = 'adaptive',
@@ -88,14 +88,13 @@ class FastWindowAttention(BaseModule):
         self.window = window
         self.aggregation = aggregation
         self.scale = qk_channels**-0.5
-        out_channels = out_channels or in_channels
         # mmcv's fuse_conv_bn takes a norm for that of the convolution registered last before it.
         self.in_norm = build_norm_layer(dict(norm_cfg, affine=False), in_channels)[1]
-        self.out_norm = build_norm_layer(norm_cfg, out_channels)[1]
+        self.out_norm = build_norm_layer(norm_cfg, in_channels)[1]
         self.q = nn.Conv2d(in_channels, qk_channels, 1, bias=False)
         self.k = nn.Conv2d(in_channels, qk_channels, 1, bias=False)
-        self.v = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-        self.register_parameter('bias', None)  # (C, 1), what fuse leaves of the norm after
+        self.v = nn.Identity()
+        self.register_parameter('bias', None)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.in_norm(x)
@@ -105,8 +104,8 @@ class FastWindowAttention(BaseModule):
         with torch.autocast(x.device.type, enabled=False):
             dtype = torch.promote_types(x.dtype, torch.float32)
             y = self.attend(*(i.flatten(2).to(dtype) for i in (q, k, v)), area)
-        y = y.reshape(-1, v.shape[1], *x.shape[2:])  # (B, C, N) -> (B, C, H, W)
-        return self.out_norm(y.to(self.v.weight.dtype)).to(q.dtype)
+        y = y.reshape(x.shape)  # (B, C, N) -> (B, C, H, W)
+        return self.out_norm(y.to(self.q.weight.dtype)).to(q.dtype)
 
     def aggregate(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
         """Aggregate (B, C, H, W) over windows into (B, C, Mh, Mw), with their area weights."""

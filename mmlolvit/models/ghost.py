@@ -64,6 +64,48 @@ class GhostModule(BaseModule):
 
 
 @MODELS.register_module()
+class GhostDownsample(BaseModule):
+    """Stride 2: the input itself, max-pooled, beside the new channels of a 3x3 convolution.
+
+    The cheapest ghost features, and lasting ones: training cannot wear down what a pooled copy
+    carries, a mark's colour for instance, while no loss asks for it yet. They come first. Our
+    choice, after ENet's downsampling; docs/architecture.md has the measurements.
+
+    Args:
+        in_channels (int): C of the input (B, C, H, W).
+        out_channels (int): Channels of the output (B, out_channels, ceil(H / 2), ceil(W / 2)).
+        norm_cfg (dict): Norm after the convolution.
+        act_cfg (dict): Activation.
+        init_cfg (dict, optional): MMEngine's initialization config.
+
+    Raises:
+        ValueError: If ``out_channels`` does not exceed ``in_channels``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        norm_cfg: dict = BN,
+        act_cfg: dict = RELU,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        if out_channels <= in_channels:
+            raise ValueError(
+                'GhostDownsample keeps its input and adds to it: out_channels must exceed '
+                f'{in_channels}, got {out_channels}'
+            )
+        new = out_channels - in_channels
+        cfg = dict(norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.conv = ConvModule(in_channels, new, 3, stride=2, padding=1, **cfg)
+        self.pool = nn.MaxPool2d(2, ceil_mode=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat((self.pool(x), self.conv(x)), dim=1)
+
+
+@MODELS.register_module()
 class GhostBottleneck(BaseModule):
     """Ghost expansion, Ghost projection and a residual: LOLViT's block of the early stages.
 

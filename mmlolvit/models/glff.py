@@ -1,7 +1,7 @@
 """Global-local feature fusion (GLFF), LOLViT's block of the late stages."""
 
 import torch
-from mmcv.cnn import ConvModule, build_activation_layer
+from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -11,10 +11,16 @@ from .ghost import BN, RELU, GhostModule, Residual
 
 
 class GlobalLocalFusion(nn.Module):
-    """``BN(Conv1x1(relu(concat(FWA(g), l))))``, g and l the global and local channels of x."""
+    """A Ghost feed-forward over ``concat(FWA(g), l)``, g the first channels of x and l the rest."""
 
     def __init__(
-        self, channels: int, global_channels: int, fwa_cfg: dict, norm_cfg: dict, act_cfg: dict
+        self,
+        channels: int,
+        global_channels: int,
+        hidden: int,
+        fwa_cfg: dict,
+        norm_cfg: dict,
+        act_cfg: dict,
     ):
         super().__init__()
         self.split = (global_channels, channels - global_channels)
@@ -22,22 +28,23 @@ class GlobalLocalFusion(nn.Module):
             self.attention = FastWindowAttention(
                 global_channels, **(dict(norm_cfg=norm_cfg) | fwa_cfg)
             )
-        self.activate = build_activation_layer(act_cfg)
-        self.project = ConvModule(channels, channels, 1, norm_cfg=norm_cfg, act_cfg=None)
+        self.expand = GhostModule(channels, hidden, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.project = ConvModule(hidden, channels, 1, norm_cfg=norm_cfg, act_cfg=None)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.split[0]:
             g, l = x.split(self.split, dim=1)  # noqa: E741
             x = torch.cat((self.attention(g), l), dim=1)
-        return self.project(self.activate(x))
+        return self.project(self.expand(x))
 
 
 @MODELS.register_module()
 class GLFFBlock(BaseModule):
-    """Local 3x3, fusion of FWA with the local channels, and a Ghost feed-forward; each residual.
+    """Local 3x3, then FWA fused with the local channels by a Ghost feed-forward; both residual.
 
-    That the three are fused and combined with GhostNet is the abstract's; the order, after SHViT's
-    single-head block, is our reconstruction. (B, C, H, W) -> (B, C, H, W).
+    (B, C, H, W) -> (B, C, H, W). A fusion of global and local features, combined with GhostNet, is
+    the abstract's; the block is our reconstruction: SHViT's single-head block, its attention and
+    its feed-forward in one branch.
 
     Args:
         channels (int): C.
@@ -74,12 +81,11 @@ class GLFFBlock(BaseModule):
         local = ConvModule(
             channels, channels, 3, padding=1, groups=channels, norm_cfg=norm_cfg, act_cfg=None
         )
-        fusion = GlobalLocalFusion(channels, global_channels, fwa_cfg or {}, norm_cfg, act_cfg)
-        expand = GhostModule(channels, hidden, norm_cfg=norm_cfg, act_cfg=act_cfg)
-        project = ConvModule(hidden, channels, 1, norm_cfg=norm_cfg, act_cfg=None)
+        fusion = GlobalLocalFusion(
+            channels, global_channels, hidden, fwa_cfg or {}, norm_cfg, act_cfg
+        )
         self.local = Residual(local, drop_path)
         self.fusion = Residual(fusion, drop_path)
-        self.feed_forward = Residual(nn.Sequential(expand, project), drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.feed_forward(self.fusion(self.local(x)))
+        return self.fusion(self.local(x))

@@ -16,14 +16,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from ..registry import MODELS
-from .ghost import BN, RELU, GhostBottleneck, GhostModule
+from .ghost import BN, RELU, GhostBottleneck, GhostDownsample
 from .glff import GLFFBlock
 
 # The searched table: docs/architecture.md has the measurements behind it.
 ARCHS = {
-    'xx': dict(stem=16, channels=(24, 48, 144, 320), depths=(0, 1, 2, 1)),
-    'x': dict(stem=16, channels=(32, 64, 192, 432), depths=(0, 1, 2, 1)),
-    's': dict(stem=24, channels=(40, 80, 272, 576), depths=(0, 1, 3, 2)),
+    'xx': dict(stem=16, channels=(24, 64, 176, 352), depths=(0, 1, 1, 1)),
+    'x': dict(stem=16, channels=(32, 80, 256, 464), depths=(0, 1, 1, 1)),
+    's': dict(stem=16, channels=(48, 112, 320, 608), depths=(0, 1, 1, 1)),
 }
 ARCH_DEFAULTS = dict(
     blocks=('ghost', 'ghost', 'glff', 'glff'), global_share=0.25, qk_channels=16, expansion=2
@@ -36,7 +36,7 @@ class LOLViT(BaseModule):
     """The LOLViT backbone: a stem and four stages at strides 4, 8, 16 and 32.
 
     (B, in_channels, H, W) -> tuple of (B, out_channels[i], ceil(H / out_strides[i]), ...). Each
-    stage opens with a stride-2 :class:`GhostModule`.
+    stage opens with a :class:`GhostDownsample`.
 
     Args:
         arch (str | dict): 'xx', 'x' or 's', or a dict with ``stem`` (channels), ``channels`` and
@@ -113,7 +113,7 @@ class LOLViT(BaseModule):
         self.stages = nn.ModuleList()
         channels = arch['stem']
         for i in range(max(self.out_indices) + 1):
-            down = GhostModule(channels, arch['channels'][i], kernel_size=3, stride=2, **cfg)
+            down = GhostDownsample(channels, arch['channels'][i], **cfg)
             channels = arch['channels'][i]
             blocks = [block(arch['blocks'][i], channels) for _ in range(arch['depths'][i])]
             self.stages.append(nn.Sequential(down, *blocks))

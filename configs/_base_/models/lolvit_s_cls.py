@@ -1,3 +1,3 @@
 _base_ = './lolvit_x_cls.py'
 
-model = dict(backbone=dict(arch='s'), head=dict(in_channels=576))
+model = dict(backbone=dict(arch='s'), head=dict(in_channels=608))

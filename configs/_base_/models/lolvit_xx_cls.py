@@ -1,3 +1,3 @@
 _base_ = './lolvit_x_cls.py'
 
-model = dict(backbone=dict(arch='xx'), head=dict(in_channels=320))
+model = dict(backbone=dict(arch='xx'), head=dict(in_channels=352))
