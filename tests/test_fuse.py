@@ -7,7 +7,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmlolvit.deploy import fuse
-from mmlolvit.models import LOLViT
+from mmlolvit.models import FWAPlugin, LOLViT
 from mmlolvit.models.lolvit import ARCHS
 
 from .test_models import settled
@@ -54,6 +54,15 @@ def test_a_whole_classifier():
     fused = fuse(copy.deepcopy(model))
     assert not [m for m in fused.modules() if isinstance(m, nn.BatchNorm2d)]
     assert difference(model, fused, torch.float32) < 1e-4
+
+
+def test_the_plugin_layer():
+    torch.manual_seed(0)
+    plugin = settled(nn.Sequential(nn.Conv2d(3, 8, 1), FWAPlugin(8)))
+    x = torch.randn(2, 3, 13, 20)
+    with torch.no_grad():
+        want, got = plugin(x), fuse(copy.deepcopy(plugin))(x)
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
 
 def test_says_which_norm_remains():

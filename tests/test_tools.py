@@ -171,6 +171,19 @@ def test_test_writes_metrics_predictions_and_every_drawing(workspace):
     assert cv2.imread(str(shown[0])).std() > 0
 
 
+def test_a_shipped_config_runs_without_workers_and_draws_images_that_have_no_file(tmp_path):
+    config, work_dir = str(ROOT / 'configs/cls/lolvit_x_cue_far.py'), str(tmp_path)
+    loaders = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+    few = [f'{loader}.dataset.length=2' for loader in loaders]
+    options = ['--cfg-options', *few, *(f'{loader}.num_workers=0' for loader in loaders)]
+    one = ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=2', 'train_cfg.val_interval=2']
+    assert run_train([config, '--work-dir', work_dir, *options, *one]) == 0
+    shown = tmp_path / 'shown'
+    args = [str(tmp_path / 'epoch_1.pth'), '--work-dir', work_dir, '--show-dir', str(shown)]
+    assert run_test([config, *args, *options]) == 0
+    assert [cv2.imread(str(file)).shape[2] for file in shown.iterdir()] == [3, 3]
+
+
 def test_tta_uses_the_configs_pipeline(here):
     args = ['trained/epoch_1.pth', '--work-dir', 'tta', '--show-dir', 'tta/shown']
     assert run_test(['tiny.py', *args, '--tta']) == 0

@@ -152,6 +152,9 @@ def load_config(args: argparse.Namespace, needed: Sequence[str]) -> tuple[Config
     if missing := task.missing():
         raise UserError(f'config {path}: {missing}')
 
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if cfg.get(loader) and not cfg[loader].get('num_workers'):
+            cfg[loader].persistent_workers = False  # torch refuses to keep workers that are not
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
