@@ -45,6 +45,18 @@ def _fuse(module: nn.Module) -> nn.Module:
     return module
 
 
+class Affine(nn.Module):
+    """``x * scale + shift`` per channel of (B, C, H, W)."""
+
+    def __init__(self, scale: Tensor, shift: Tensor):
+        super().__init__()
+        self.scale = nn.Parameter(scale[:, None, None])
+        self.shift = nn.Parameter(shift[:, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.shift, x, self.scale)
+
+
 def _scale_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     """The affine map, (C,) and (C,), that a BatchNorm is in eval mode."""
     scale = (norm.running_var + norm.eps).rsqrt()
@@ -107,10 +119,7 @@ def _fuse_residual(module: Residual) -> nn.Module:
 
 
 def _fuse_attention(module: FastWindowAttention) -> nn.Module:
-    """Fold both norms and 1 / sqrt(d) into W_q and W_k and the values, and leave a bias.
-
-    The values become a depthwise 1x1 convolution of the windows.
-    """
+    """The norms and 1 / sqrt(d) go into W_q, W_k, one affine map of the windows and a bias."""
     norms = module.in_norm, module.out_norm
     if not all(isinstance(norm, _BatchNorm) for norm in norms):
         return module
@@ -120,10 +129,7 @@ def _fuse_attention(module: FastWindowAttention) -> nn.Module:
         weight = conv.weight * scale
         bias = _bias(conv) * scale + weight.flatten(1) @ in_shift
         setattr(module, name, _conv_like(conv, weight * in_scale[:, None, None], bias))
-    channels = len(in_scale)
-    values = nn.Conv2d(channels, channels, 1, groups=channels)
-    weight = (in_scale * out_scale)[:, None, None, None]
-    module.v = _conv_like(values, weight, in_shift * out_scale)
+    module.v = Affine(in_scale * out_scale, in_shift * out_scale)
     module.scale = 1.0
     module.bias = nn.Parameter(out_shift[:, None])  # (C, 1)
     module.in_norm = module.out_norm = nn.Identity()
