@@ -22,7 +22,7 @@ from .glff import GLFFBlock
 # The searched table: docs/architecture.md has the measurements behind it.
 ARCHS = {
     'xx': dict(stem=16, channels=(24, 64, 176, 352), depths=(0, 1, 1, 1)),
-    'x': dict(stem=16, channels=(32, 80, 288, 432), depths=(0, 1, 1, 1)),
+    'x': dict(stem=16, channels=(32, 72, 288, 432), depths=(0, 1, 1, 1)),
     's': dict(stem=16, channels=(48, 112, 320, 608), depths=(0, 1, 1, 1)),
 }
 ARCH_DEFAULTS = dict(
