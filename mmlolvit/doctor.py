@@ -133,17 +133,22 @@ def check_opencv(dists: Mapping[str, str]) -> list[Finding]:
     ]
 
 
-def check_numpy(dists: Mapping[str, str]) -> list[Finding]:
-    """The upstream stack was released for numpy 1."""
-    numpy = dists.get('numpy', '')
-    if find_stack(dists) != 'upstream' or not numpy or int(numpy.split('.')[0]) < 2:
+def check_age(dists: Mapping[str, str]) -> list[Finding]:
+    """The upstream stack was released for numpy 1 and torch before 2.6."""
+    if find_stack(dists) != 'upstream':
         return []
+    limits = {
+        'numpy': ((2,), 'expects numpy 1', "pip install 'numpy<2'"),
+        'torch': (
+            (2, 6),
+            'cannot read its own checkpoints with torch 2.6 or newer',
+            'pip install torch==2.4.1 torchvision==0.19.1',
+        ),
+    }
     return [
-        Finding(
-            f'numpy {numpy} beside the upstream stack, which expects numpy 1',
-            "pip install 'numpy<2'",
-            fatal=False,
-        )
+        Finding(f'{name} {dists[name]} beside the upstream stack, which {why}', remedy, fatal=False)
+        for name, (limit, why, remedy) in limits.items()
+        if tuple(map(int, re.findall(r'\d+', dists.get(name, ''))[: len(limit)])) >= limit
     ]
 
 
@@ -212,7 +217,7 @@ def diagnose(dists: Mapping[str, str], parts: Mapping[str, Part]) -> list[Findin
     basis = [*check_torch(parts), *check_required(parts)]
     # On a broken basis nothing loads: the rest would repeat the same error.
     rest = [] if basis else [*check_ops(parts), *check_tasks(parts)]
-    findings = [*check_stack(dists), *basis, *rest, *check_opencv(dists), *check_numpy(dists)]
+    findings = [*check_stack(dists), *basis, *rest, *check_opencv(dists), *check_age(dists)]
     return sorted(findings, key=lambda finding: not finding.fatal)
 
 

@@ -105,10 +105,14 @@ def test_two_opencvs_are_a_warning():
     assert 'opencv-python and opencv-python-headless' in finding.problem
 
 
-def test_numpy_2_is_a_warning_on_the_upstream_stack_only():
-    (finding,) = diagnose(UPSTREAM | {'numpy': '2.1.0'})
+@pytest.mark.parametrize(
+    ('newer', 'remedy'),
+    [({'numpy': '2.1.0'}, 'numpy<2'), ({'torch': '2.11.0+cpu'}, 'torch==2.4.1')],
+)
+def test_what_is_too_new_is_a_warning_on_the_upstream_stack_only(newer, remedy):
+    (finding,) = diagnose(UPSTREAM | newer)
     assert not finding.fatal
-    assert 'numpy<2' in finding.remedy
+    assert remedy in finding.remedy
 
 
 @pytest.mark.parametrize(
