@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmlolvit.models import FastWindowAttention
@@ -28,12 +29,11 @@ def naive(fwa: FastWindowAttention, x: Tensor) -> Tensor:
         a.append((bottom - top) * (right - left) / (h * w))
     if isinstance(fwa.window, tuple):
         a = [1 / len(a)] * len(a)
-    weight = {n: getattr(fwa, n).weight.flatten(1) for n in 'qk'}
-    keys = [i @ weight['k'].T for i in t]
+    keys = [F.linear(i, fwa.k.weight.flatten(1), fwa.k.bias) for i in t]
     y = torch.zeros_like(x)
     for i in range(h):
         for j in range(w):
-            q = x[:, :, i, j] @ weight['q'].T
+            q = F.linear(x[:, :, i, j], fwa.q.weight.flatten(1), fwa.q.bias)
             s = torch.stack([(q * k).sum(1) for k in keys], 1) / math.sqrt(q.shape[1])
             if fwa.score == 'softmax':
                 p = s.exp() * s.new_tensor(a)
@@ -96,9 +96,18 @@ def test_runs_in_half_precision_as_a_whole():
     assert (got - want).abs().mean() < 0.05 * want.abs().mean()
 
 
+def test_most_scores_start_alive():
+    fwa = FastWindowAttention(64).train()
+    x = torch.randn(8, 64, 16, 16)
+    q, k = fwa.q(fwa.in_norm(x)), fwa.k(fwa.aggregate(fwa.in_norm(x))[0])
+    scores = k.flatten(2).mT @ q.flatten(2)
+    assert (scores > 0).float().mean() > 0.75  # 0.5 without the biases
+
+
 def test_a_row_of_zero_scores_gives_zero_not_nan():
     fwa = make(score='relu_norm')
     torch.nn.init.zeros_(fwa.q.weight)
+    torch.nn.init.zeros_(fwa.q.bias)
     fwa.out_norm = torch.nn.Identity()
     assert (fwa(torch.randn(1, 6, 8, 8)) == 0).all()
 

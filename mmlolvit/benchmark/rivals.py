@@ -15,7 +15,8 @@ def build(name: str) -> nn.Module:
     """A backbone in its deploy form, image to last feature map, weights random.
 
     Args:
-        name (str): 'lolvit_x' (ours), 'mmpretrain:mobilevit-xsmall' or a name of timm's.
+        name (str): 'lolvit_x' (ours), 'mmpretrain:' and a name of mmpretrain's, as in
+            'mmpretrain:mobilevit-xsmall_3rdparty_in1k', or a name of timm's.
 
     Raises:
         UserError: If the library that has it does not know it.

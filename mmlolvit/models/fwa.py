@@ -5,7 +5,7 @@ M windows.
 
     T = the map aggregated over windows      (B, C, M)    windows of ceil(sqrt(h)) x ceil(sqrt(w))
     a = share of each window in the map      (M,)         sums to 1
-    Q = W_q X    K = W_k T                   (B, d, N)    (B, d, M)
+    Q = W_q X + b_q    K = W_k T + b_k       (B, d, N)    (B, d, M)
     Y = (T diag(a)) relu(K^T Q / sqrt(d))    (B, C, N)
 
 M is about sqrt(N), so the cost is N*M*(d + C) = O(N^1.5), with no ratio to choose. From the
@@ -91,8 +91,11 @@ class FastWindowAttention(BaseModule):
         # mmcv's fuse_conv_bn takes a norm for that of the convolution registered last before it.
         self.in_norm = build_norm_layer(dict(norm_cfg, affine=False), in_channels)[1]
         self.out_norm = build_norm_layer(norm_cfg, in_channels)[1]
-        self.q = nn.Conv2d(in_channels, qk_channels, 1, bias=False)
-        self.k = nn.Conv2d(in_channels, qk_channels, 1, bias=False)
+        self.q = nn.Conv2d(in_channels, qk_channels, 1)
+        self.k = nn.Conv2d(in_channels, qk_channels, 1)
+        # Scores start around 1: a ReLU that starts at 0 passes no gradient, and may never wake.
+        for conv in (self.q, self.k):
+            nn.init.constant_(conv.bias, self.scale**0.5)
         self.v = nn.Identity()
         self.register_parameter('bias', None)
 
