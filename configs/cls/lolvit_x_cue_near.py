@@ -7,5 +7,5 @@ _base_ = [
 
 # A plain loss: reading both digits without choosing shows as ln 2.
 model = dict(head=dict(num_classes=10, loss=dict(_delete_=True, type='CrossEntropyLoss')))
-train_cfg = dict(max_epochs=24)
+train_cfg = dict(max_epochs=32)
 param_scheduler = dict(eta_max=5e-4)
