@@ -131,6 +131,6 @@ def _fuse_attention(module: FastWindowAttention) -> nn.Module:
         setattr(module, name, _conv_like(conv, weight * in_scale[:, None, None], bias))
     module.v = Affine(in_scale * out_scale, in_shift * out_scale)
     module.scale = 1.0
-    module.bias = nn.Parameter(out_shift[:, None])  # (C, 1)
+    module.bias = nn.Parameter(out_shift[:, None])
     module.in_norm = module.out_norm = nn.Identity()
     return module

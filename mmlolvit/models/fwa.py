@@ -96,6 +96,7 @@ class FastWindowAttention(BaseModule):
         # Scores start around 1: a ReLU that starts at 0 passes no gradient, and may never wake.
         for conv in (self.q, self.k):
             nn.init.constant_(conv.bias, self.scale**0.5)
+        # What fuse leaves of the norms: an affine map of the values, and a bias (C, 1) of Y.
         self.v = nn.Identity()
         self.register_parameter('bias', None)
 
