@@ -40,9 +40,9 @@ class LOLViT(BaseModule):
 
     Args:
         arch (str | dict): 'xx', 'x' or 's', or a dict with ``stem`` (channels), ``channels``
-            (growing from the stem on) and ``depths`` (blocks, one number per stage) and, if other than ``ARCH_DEFAULTS``,
-            ``blocks`` ('ghost' or 'glff' per stage), ``global_share``, ``qk_channels`` and
-            ``expansion``.
+            (growing from the stem on) and ``depths`` (blocks, one number per stage) and, if other
+            than ``ARCH_DEFAULTS``, ``blocks`` ('ghost' or 'glff' per stage), ``global_share``,
+            ``qk_channels`` and ``expansion``.
         out_indices (Sequence[int]): Stages to return, 0 to 3; negative ones count from the last.
             Stages after the last one asked for are not built.
         in_channels (int): Channels of the image.
