@@ -5,14 +5,15 @@ M windows.
 
     T = the map aggregated over windows      (B, C, M)    windows of ceil(sqrt(h)) x ceil(sqrt(w))
     a = share of each window in the map      (M,)         sums to 1
-    Q = W_q X + b_q    K = W_k T + b_k       (B, d, N)    (B, d, M)
-    Y = (T diag(a)) relu(K^T Q / sqrt(d))    (B, C, N)
+    Q = W_q X          K = W_k T             (B, d, N)    (B, d, M)
+    Y = (T diag(a)) relu(1 + K^T Q / sqrt(d))             (B, C, N)
 
 M is about sqrt(N), so the cost is N*M*(d + C) = O(N^1.5), with no ratio to choose. From the
 abstract: keys and values by window aggregation, queries at every position, ReLU for SoftMax. Our
-reconstruction: the window rule, the area weights, the norms, and that the windows are the values
-themselves: the convolution that reads Y has room for a W_v, and without one of its own FWA
-learns what to carry (docs/architecture.md).
+reconstruction: the window rule, the area weights, the norms, and two more (docs/architecture.md
+has what they are worth). The 1: attention starts as the mean of all windows, every one heard, and
+training changes who is heard by how much. And the windows are the values themselves: the
+convolution that reads Y has room for a W_v.
 """
 
 import math
@@ -91,11 +92,8 @@ class FastWindowAttention(BaseModule):
         # mmcv's fuse_conv_bn takes a norm for that of the convolution registered last before it.
         self.in_norm = build_norm_layer(dict(norm_cfg, affine=False), in_channels)[1]
         self.out_norm = build_norm_layer(norm_cfg, in_channels)[1]
-        self.q = nn.Conv2d(in_channels, qk_channels, 1)
-        self.k = nn.Conv2d(in_channels, qk_channels, 1)
-        # Scores start around 1: a ReLU that starts at 0 passes no gradient, and may never wake.
-        for conv in (self.q, self.k):
-            nn.init.constant_(conv.bias, self.scale**0.5)
+        self.q = nn.Conv2d(in_channels, qk_channels, 1, bias=False)
+        self.k = nn.Conv2d(in_channels, qk_channels, 1, bias=False)
         # What fuse leaves of the norms: an affine map of the values, and a bias (C, 1) of Y.
         self.v = nn.Identity()
         self.register_parameter('bias', None)
@@ -127,9 +125,8 @@ class FastWindowAttention(BaseModule):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, area: Tensor | float) -> Tensor:
         """Q (B, d, N), K (B, d, M), V (B, C, M), area (M,) or 1 / M -> Y (B, C, N)."""
-        s = k.transpose(1, 2) @ q  # (B, M, N)
-        if self.scale != 1:
-            s = s * self.scale
+        one = q.new_ones(1, 1, 1)
+        s = torch.baddbmm(one, k.transpose(1, 2), q, alpha=self.scale)  # (B, M, N)
         column = area[:, None] if isinstance(area, Tensor) else area
         if self.score == 'softmax':
             s = (s + column.log()).softmax(dim=1) if isinstance(area, Tensor) else s.softmax(dim=1)

@@ -28,6 +28,9 @@ class GlobalLocalFusion(nn.Module):
             self.attention = FastWindowAttention(
                 global_channels, **(dict(norm_cfg=norm_cfg) | fwa_cfg)
             )
+            # The global channels are few: they start with as much energy as the local ones.
+            gain = (self.split[1] / global_channels) ** 0.5 or 1.0
+            nn.init.constant_(self.attention.out_norm.weight, gain)
         self.expand = GhostModule(channels, hidden, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.project = ConvModule(hidden, channels, 1, norm_cfg=norm_cfg, act_cfg=None)
 
@@ -64,7 +67,7 @@ class GLFFBlock(BaseModule):
     def __init__(
         self,
         channels: int,
-        global_share: float = 0.25,
+        global_share: float = 0.125,
         expansion: float = 2,
         fwa_cfg: dict | None = None,
         drop_path: float = 0.0,

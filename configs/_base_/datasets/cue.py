@@ -8,7 +8,7 @@ data_preprocessor = dict(
 
 pipeline = [dict(type='PackInputs')]
 train_dataloader = dict(
-    batch_size=32,
+    batch_size=16,
     num_workers=2,
     persistent_workers=True,
     collate_fn=dict(type='default_collate'),
