@@ -190,7 +190,7 @@ def test_attention_has_its_share_of_the_fused_signal_at_the_start(arch):
         (dict(arch=dict(stem=8)), "an arch dict needs .*'channels'"),
         (dict(arch=dict(TINY, channels=(16, 24))), 'need one length'),
         (dict(arch=dict(TINY, blocks=('a', 'b', 'c', 'd'))), "'ghost' or 'glff'"),
-        (dict(arch=dict(TINY, channels=(8, 16, 24, 32))), 'must exceed 8, got 8'),
+        (dict(arch=dict(TINY, channels=(8, 16, 24, 32))), r'must grow, stem first, got \(8, 8, '),
         (dict(out_indices=(4,)), r'out_indices must be one or more of -4 to 3, got \(4,\)'),
         (dict(out_indices=()), 'out_indices must be'),
         (dict(out_indices='abc'), "out_indices must be .* got 'abc'"),

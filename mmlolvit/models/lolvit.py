@@ -7,6 +7,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from itertools import pairwise
 
 import torch
 from mmcv.cnn import ConvModule
@@ -202,6 +203,9 @@ def parse_arch(arch: str | dict) -> dict:
         raise ValueError(f"an arch's channels, depths and blocks need one length, got {lengths}")
     if not set(arch['blocks']) <= {'ghost', 'glff'}:
         raise ValueError(f"an arch's blocks are 'ghost' or 'glff', got {arch['blocks']}")
+    widths = (arch['stem'], *arch['channels'])
+    if any(new <= old for old, new in pairwise(widths)):
+        raise ValueError(f"an arch's channels must grow, stem first, got {widths}")
     return arch
 
 
