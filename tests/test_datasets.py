@@ -1,5 +1,6 @@
 import errno
 import hashlib
+import itertools
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,14 +12,25 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from pycocotools.coco import COCO
 
-from mmlolvit.datasets import CueDataset, build_digits, draw_cue, ensure_embedded, load_split
+from mmlolvit.datasets import (
+    CueDataset,
+    build_digits,
+    build_scenes,
+    draw_cue,
+    draw_scene,
+    ensure_embedded,
+    load_split,
+)
 from mmlolvit.datasets.cue import FORMS
 from mmlolvit.datasets.digits import split_indices
+from mmlolvit.datasets.scenes import CONTRAST, OVERLAP, overlap
 from mmlolvit.errors import UserError
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 DIGITS_SHA256 = '67840f553b26436f019c5d3afc684081cbd58e757dc04365cc2f2b3fbf0da133'
+SCENES_SHA256 = '7534d34b4660e3d5040d85d4864d3fdec5a4966af2da1c5d5d3cc9b8c5e8fa75'
 
 
 @pytest.fixture(scope='module')
@@ -200,3 +212,60 @@ def test_cue_is_fresh_every_epoch_and_fixed_in_validation():
 def test_cue_dataset_names_what_it_expected(bad):
     with pytest.raises(ValueError, match='must be one of'):
         CueDataset(**bad)
+
+
+@pytest.fixture(scope='module')
+def scenes_root(tmp_path_factory):
+    return build_scenes(tmp_path_factory.mktemp('data') / 'scenes')
+
+
+def test_scenes_are_the_same_everywhere(scenes_root):
+    digest = hashlib.sha256()
+    for path in sorted(scenes_root.rglob('*.*')):
+        digest.update(path.relative_to(scenes_root).as_posix().encode())
+        is_image = path.suffix == '.png'
+        digest.update(cv2.imread(path, cv2.IMREAD_UNCHANGED) if is_image else path.read_bytes())
+    assert digest.hexdigest() == SCENES_SHA256
+
+
+def test_scenes_read_as_coco_and_as_masks(scenes_root):
+    for split, length in (('train', 800), ('val', 200)):
+        coco = COCO(scenes_root / f'annotations/{split}.json')
+        assert len(coco.imgs) == length
+        for image in list(coco.imgs.values())[::20]:
+            pixels = cv2.imread(scenes_root / 'images/10k' / split / image['file_name'])
+            assert pixels.shape == (image['height'], image['width'], 3)
+            masks = scenes_root / 'labels/sem_seg/masks' / split
+            semantic = cv2.imread(masks / image['file_name'], cv2.IMREAD_UNCHANGED)
+            found = coco.imgToAnns[image['id']]
+            assert 3 <= len(found) <= 8
+            want = np.zeros_like(semantic)
+            for annotation in found:
+                mask = coco.annToMask(annotation)
+                x, y, w, h = map(int, annotation['bbox'])
+                assert mask.sum() == mask[y : y + h, x : x + w].sum() == annotation['area'] > 0
+                assert not want[mask > 0].any()
+                want[mask > 0] = 1 + annotation['category_id']
+            assert np.array_equal(semantic, want)
+
+
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_scene_digits_stand_out_and_apart(split):
+    for index in range(50):
+        image, digits = draw_scene(split, index)
+        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(int)
+        boxes = []
+        for _, mask in digits:
+            near = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9))) > 0
+            ground = near & ~np.logical_or.reduce([other for _, other in digits])
+            assert np.abs(grey[mask] - np.median(grey[ground])).max() > CONTRAST / 2
+            x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+            boxes.append(np.array((x, y, x + w, y + h)))
+        for a, b in itertools.combinations(boxes, 2):
+            assert overlap(a, b) <= OVERLAP + 0.02  # the lower one's box may have shrunk
+
+
+def test_scenes_of_the_two_splits_differ():
+    assert not np.array_equal(draw_scene('train', 0)[0], draw_scene('val', 0)[0])
+    with pytest.raises(ValueError, match='split must be one of'):
+        draw_scene('test', 0)

@@ -53,10 +53,10 @@ def load_split(split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def enlarge(images: np.ndarray, side: int = SIDE) -> np.ndarray:
-    """Bicubic enlargement (n, 8, 8) -> (n, side, side), uint8.
+    """Bicubic enlargement (..., n, n) -> (..., side, side), uint8.
 
-    For a side of 8 * 2**k all weights are dyadic, so float64 is exact and the pixels are the same
-    on every machine, which image libraries do not promise.
+    In whole numbers, weights in units of 2**-15: the pixels are the same on every machine, which
+    image libraries do not promise.
     """
     n = images.shape[-1]
     at = (np.arange(side)[:, None] + 0.5) * n / side - 0.5
@@ -64,9 +64,10 @@ def enlarge(images: np.ndarray, side: int = SIDE) -> np.ndarray:
     x = np.abs(at - taps)
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    weights = np.zeros((side, n))
-    np.add.at(weights, (np.arange(side)[:, None], taps.clip(0, n - 1)), np.where(x < 1, near, far))
-    return np.rint(weights @ images @ weights.T).clip(0, 255).astype(np.uint8)
+    weights = np.zeros((side, n), np.int64)
+    units = np.rint(np.where(x < 1, near, far) * 2**15).astype(np.int64)
+    np.add.at(weights, (np.arange(side)[:, None], taps.clip(0, n - 1)), units)
+    return np.rint((weights @ images @ weights.T) / 2**30).clip(0, 255).astype(np.uint8)
 
 
 def build_once(root: str | os.PathLike, write: Callable[[Path], None]) -> Path:

@@ -2,8 +2,9 @@
 
 from ..errors import UserError
 from .digits import build_digits
+from .scenes import build_scenes
 
-BUILDERS = dict(digits=build_digits)
+BUILDERS = dict(digits=build_digits, scenes=build_scenes)
 
 
 def ensure_embedded(cfg) -> None:
