@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
@@ -14,6 +16,7 @@ from mmlolvit.datasets import ensure_embedded
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / 'configs').glob('[!_]*/*.py'))
 SCOPES = dict(cls='mmpretrain', det='mmdet', seg='mmseg')
+METRICS = dict(cls={'accuracy/top1'}, det={'coco/bbox_mAP', 'coco/segm_mAP'}, seg={'mIoU'})
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
@@ -32,19 +35,86 @@ def test_builds_in_its_scope_and_fits_its_name(path):
         assert model(torch.randn(1, 3, 64, 64)).shape == (1, cfg.model.head.num_classes)
 
 
+def write_imagenet(root: Path) -> None:
+    for split in ('train', 'val'):
+        for i in range(1000):
+            file = root / split / f'n{i:08}/{i}.JPEG'
+            file.parent.mkdir(parents=True)
+            file.write_bytes(jpeg(300, 280))
+
+
+def write_coco(root: Path) -> None:
+    names = [dict(id=i + 1, name=name) for i, name in enumerate(CocoDataset.METAINFO['classes'])]
+    boxes = [(10, 10, 200, 120), (40, 60, 30, 30)]
+    for split in ('train', 'val'):
+        images = [dict(id=i, file_name=f'{i}.jpg', height=480, width=640) for i in range(3)]
+        annotations = [
+            dict(
+                id=10 * image['id'] + n,
+                image_id=image['id'],
+                category_id=n + 1,
+                bbox=(x, y, w, h),
+                area=w * h,
+                iscrowd=0,
+                segmentation=[[x, y, x + w, y, x + w, y + h, x, y + h]],
+            )
+            for image in images[:2]  # and one with no object
+            for n, (x, y, w, h) in enumerate(boxes)
+        ]
+        for image in images:
+            file = root / f'{split}2017' / image['file_name']
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(jpeg(image['height'], image['width']))
+        file = root / f'annotations/instances_{split}2017.json'
+        file.parent.mkdir(exist_ok=True)
+        coco = dict(images=images, annotations=annotations, categories=names)
+        file.write_text(json.dumps(coco))
+
+
+def write_bdd100k(root: Path) -> None:
+    mask = np.arange(720 * 1280).reshape(720, 1280) // 50000  # classes 0 to 18
+    mask[:100] = 255
+    for split in ('train', 'val'):
+        images, masks = (root / d / split for d in ('images/10k', 'labels/sem_seg/masks'))
+        for i in range(2):
+            images.mkdir(parents=True, exist_ok=True)
+            masks.mkdir(parents=True, exist_ok=True)
+            (images / f'{i}.jpg').write_bytes(jpeg(720, 1280))
+            cv2.imwrite(masks / f'{i}.png', mask.astype(np.uint8))
+
+
+def jpeg(height: int, width: int) -> bytes:
+    pixels = np.random.default_rng(0).integers(256, size=(height, width, 3))
+    return cv2.imencode('.jpg', pixels)[1].tobytes()
+
+
+REAL_DATA = dict(in1k=write_imagenet, coco=write_coco, bdd100k=write_bdd100k)
+SMALLER = dict(
+    in1k={'test_dataloader.dataset.indices': 16},
+    coco={
+        'train_dataloader.dataset.pipeline.2.scale': (320, 192),
+        'test_dataloader.dataset.pipeline.1.scale': (320, 192),
+    },
+    bdd100k={
+        'train_dataloader.dataset.pipeline.3.crop_size': (128, 256),
+        'data_preprocessor.size': (128, 256),
+    },
+    cue={'test_dataloader.dataset.length': 16},
+)
+
+
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_takes_a_training_step_on_its_data(path, tmp_path, monkeypatch):
+def test_trains_a_step_and_evaluates_on_its_data(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cfg = Config.fromfile(path)
-    if path.stem.endswith('in1k'):
-        image = cv2.imencode('.jpg', np.random.default_rng(0).integers(256, size=(300, 280, 3)))[1]
-        for i in range(1000):
-            file = tmp_path / f'data/imagenet/train/n{i:08}/{i}.JPEG'
-            file.parent.mkdir(parents=True)
-            file.write_bytes(image)
+    name = path.stem.split('_')[-1]
+    if name in REAL_DATA:
+        REAL_DATA[name](Path(cfg.data_root))
+    cfg.merge_from_dict(SMALLER.get('cue' if 'cue' in path.stem else name, {}))
     cfg.work_dir = str(tmp_path)
-    loader = cfg.train_dataloader
-    loader.update(batch_size=2, num_workers=0, persistent_workers=False)
+    cfg.train_dataloader.batch_size = 2
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        loader.update(num_workers=0, persistent_workers=False)
     ensure_embedded(cfg)
     runner = Runner.from_cfg(cfg)
     loop = runner.train_loop
@@ -53,6 +123,7 @@ def test_takes_a_training_step_on_its_data(path, tmp_path, monkeypatch):
     losses = runner.model.train_step(next(iter(loop.dataloader)), runner.optim_wrapper)
     assert losses['loss'].isfinite()
     assert runner.param_schedulers
+    assert set(runner.test()) & METRICS[path.parent.name]
 
 
 def test_there_are_configs_for_every_arch():
