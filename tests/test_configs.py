@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
@@ -44,6 +43,8 @@ def write_imagenet(root: Path) -> None:
 
 
 def write_coco(root: Path) -> None:
+    from mmdet.datasets import CocoDataset  # after mmlolvit, which supplies mmcv's operators
+
     names = [dict(id=i + 1, name=name) for i, name in enumerate(CocoDataset.METAINFO['classes'])]
     boxes = [(10, 10, 200, 120), (40, 60, 30, 30)]
     for split in ('train', 'val'):
@@ -99,6 +100,7 @@ SMALLER = dict(
         'train_dataloader.dataset.pipeline.3.crop_size': (128, 256),
         'data_preprocessor.size': (128, 256),
     },
+    digits={'test_dataloader.dataset.indices': 16},
     cue={'test_dataloader.dataset.length': 16},
 )
 

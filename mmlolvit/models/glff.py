@@ -30,7 +30,8 @@ class GlobalLocalFusion(nn.Module):
             )
             # The global channels are few: they start with as much energy as the local ones.
             gain = (self.split[1] / global_channels) ** 0.5 or 1.0
-            nn.init.constant_(self.attention.out_norm.weight, gain)
+            if self.attention.out_norm.weight is not None:
+                nn.init.constant_(self.attention.out_norm.weight, gain)
         self.expand = GhostModule(channels, hidden, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.project = ConvModule(hidden, channels, 1, norm_cfg=norm_cfg, act_cfg=None)
 

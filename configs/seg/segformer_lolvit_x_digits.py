@@ -1,0 +1,8 @@
+_base_ = [
+    '../_base_/models/segformer_lolvit_x.py',
+    '../_base_/datasets/scenes_seg.py',
+    '../_base_/schedules/adamw_1500.py',
+    '../_base_/seg_runtime.py',
+]
+
+model = dict(decode_head=dict(num_classes=11, channels=64))
