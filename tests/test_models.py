@@ -180,7 +180,7 @@ def test_attention_has_its_share_of_the_fused_signal_at_the_start(arch):
         d for d, kind in zip(ARCHS[arch]['depths'], ('', '', 'glff', 'glff'), strict=True) if kind
     ]
     assert len(shares) == sum(glff)
-    assert all(0.02 < share < 0.8 for share in shares.values()), shares
+    assert all(0.2 < share < 0.6 for share in shares.values()), shares  # 0.1 without the gain
 
 
 @pytest.mark.parametrize(
