@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseTTAModel
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
+from mmlolvit.cli.test import use_tta
 from mmlolvit.datasets import ensure_embedded
 
 ROOT = Path(__file__).parents[1]
@@ -90,8 +92,10 @@ def jpeg(height: int, width: int) -> bytes:
 
 
 REAL_DATA = dict(in1k=write_imagenet, coco=write_coco, bdd100k=write_bdd100k)
+# What a config whose name holds the key changes; the first that fits.
 SMALLER = dict(
     in1k={'test_dataloader.dataset.indices': 16},
+    ssdlite={'model.test_cfg.score_thr': 0.0},  # untrained, each of its 81 scores is 1 / 81
     coco={
         'train_dataloader.dataset.pipeline.2.scale': (320, 192),
         'test_dataloader.dataset.pipeline.1.scale': (320, 192),
@@ -105,26 +109,55 @@ SMALLER = dict(
 )
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_trains_a_step_and_evaluates_on_its_data(path, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def with_small_data(path: Path) -> Config:
+    """A config, changed as by --cfg-options only, and its data in the working directory."""
     cfg = Config.fromfile(path)
     name = path.stem.split('_')[-1]
     if name in REAL_DATA:
         REAL_DATA[name](Path(cfg.data_root))
-    cfg.merge_from_dict(SMALLER.get('cue' if 'cue' in path.stem else name, {}))
-    cfg.work_dir = str(tmp_path)
+    cfg.merge_from_dict(next(options for key, options in SMALLER.items() if key in path.stem))
+    cfg.work_dir = 'work_dir'
     cfg.train_dataloader.batch_size = 2
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False)
     ensure_embedded(cfg)
-    runner = Runner.from_cfg(cfg)
+    return cfg
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_trains_a_step_and_evaluates_on_its_data(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runner = Runner.from_cfg(with_small_data(path))
     loop = runner.train_loop
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
     losses = runner.model.train_step(next(iter(loop.dataloader)), runner.optim_wrapper)
     assert losses['loss'].isfinite()
     assert runner.param_schedulers
+    assert set(runner.test()) & METRICS[path.parent.name]
+
+
+TTA = [
+    *('lolvit_x_in1k', 'lolvit_x_digits', 'retinanet_lolvit_x_coco', 'fcos_lolvit_x_digits'),
+    *('ssdlite_lolvit_x_coco', 'ssdlite_lolvit_x_digits', 'fpn_lolvit_x_bdd100k'),
+    *('segformer_lolvit_x_digits',),
+]
+TTA_SMALLER = dict(
+    coco={f'tta_pipeline.1.transforms.0.{i}.scale': (256, 160) for i in range(3)},
+    bdd100k={f'tta_pipeline.1.transforms.0.{i}.scale_factor': 0.1 + 0.05 * i for i in range(6)},
+)
+
+
+@pytest.mark.parametrize('path', [p for p in CONFIGS if p.stem in TTA], ids=lambda path: path.stem)
+def test_augments_at_test_time(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = with_small_data(path)
+    if 'ssdlite' not in path.stem:
+        cfg.merge_from_dict(TTA_SMALLER.get(path.stem.split('_')[-1], {}))
+    cfg.test_dataloader.dataset.indices = 2
+    use_tta(cfg)
+    runner = Runner.from_cfg(cfg)
+    assert isinstance(runner.model, BaseTTAModel)
     assert set(runner.test()) & METRICS[path.parent.name]
 
 

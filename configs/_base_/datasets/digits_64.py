@@ -18,6 +18,14 @@ train_pipeline = [
     dict(type='PackInputs'),
 ]
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+turns = [
+    dict(type='Rotate', angle=angle, prob=1.0, random_negative_prob=0.0, interpolation='bilinear')
+    for angle in (-6.0, 0.0, 6.0)
+]
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='TestTimeAug', transforms=[turns, [dict(type='PackInputs')]]),
+]
 
 train_dataloader = dict(
     batch_size=64,

@@ -32,6 +32,11 @@ test_pipeline = [
     dict(type='CenterCrop', crop_size=256),
     dict(type='PackInputs'),
 ]
+flips = [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)]
+tta_pipeline = [
+    *test_pipeline[:-1],
+    dict(type='TestTimeAug', transforms=[flips, [dict(type='PackInputs')]]),
+]
 
 train_dataloader = dict(
     batch_size=128,

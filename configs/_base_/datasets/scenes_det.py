@@ -19,13 +19,23 @@ train_pipeline = [
     dict(type='RandomCrop', crop_size=(160, 160), recompute_bbox=True),
     dict(type='PackDetInputs'),
 ]
+meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(160, 160), keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='PackDetInputs', meta_keys=meta_keys),
+]
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
     dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='Resize', scale=(side, side), keep_ratio=True) for side in (128, 160, 192)],
+            [dict(type='RandomFlip', prob=0.0)],  # mmdet asks whether an image is flipped
+            [dict(type='LoadAnnotations', with_bbox=True)],
+            [dict(type='PackDetInputs', meta_keys=(*meta_keys, 'flip', 'flip_direction'))],
+        ],
     ),
 ]
 train_dataloader = dict(

@@ -87,7 +87,5 @@ model = dict(
         ),
     ),
 )
-tta_model = dict(
-    type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
-)
+# No tta_model: mmdet's merges boxes, not masks.
 del bbox_coder, roi_extractor, assigner, proposals
