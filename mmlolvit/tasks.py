@@ -22,12 +22,14 @@ class Task:
         draw: ``draw(visualizer, image, sample, out_file)`` writes a drawing of a prediction; the
             image is (H, W, 3) uint8 RGB.
         serialize: A predicted sample as a dict -> the fields that ``--out`` writes of it.
+        starts_from_classifier: Whether its backbones are meant to be pretrained.
     """
 
     scope: str
     visualizer: str
     draw: Callable
     serialize: Callable[[dict], dict]
+    starts_from_classifier: bool = True
 
     def missing(self) -> str | None:
         """What is not installed and the command that mends it; None where all is well."""
@@ -96,7 +98,7 @@ def serialize_map(sample: dict) -> dict:
 TASKS = {
     task.scope: task
     for task in (
-        Task('mmpretrain', 'UniversalVisualizer', draw_class, serialize_class),
+        Task('mmpretrain', 'UniversalVisualizer', draw_class, serialize_class, False),
         Task('mmdet', 'DetLocalVisualizer', draw_sample, serialize_boxes),
         Task('mmseg', 'SegLocalVisualizer', draw_sample, serialize_map),
     )

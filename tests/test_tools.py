@@ -1,6 +1,7 @@
 """tools/train.py and tools/test.py, on a handful of real handwritten digits."""
 
 import base64
+import hashlib
 import json
 import os
 import signal
@@ -17,11 +18,15 @@ from mmengine.registry import MODELS, OPTIM_WRAPPERS
 from mmengine.structures import InstanceData
 from sklearn.datasets import load_digits
 
+from mmlolvit.cli.backbone import check_pretrained, find_pretrained, start_backbone
 from mmlolvit.cli.checkpoints import newest_intact
 from mmlolvit.cli.common import exits
+from mmlolvit.cli.publish_model import main as run_publish
 from mmlolvit.cli.test import main as run_test
 from mmlolvit.cli.train import find_start, use_cpu_amp
 from mmlolvit.cli.train import main as run_train
+from mmlolvit.errors import UserError
+from mmlolvit.models import LOLViT
 from mmlolvit.models.lolvit import ARCHS
 from mmlolvit.tasks import TASKS, plain
 
@@ -266,6 +271,93 @@ def test_backbone_checkpoint_gives_its_weights_to_fewer_stages(here):
     assert f'Loaded {total} of {total} backbone tensors' in log
 
 
+def starting_from(checkpoint, prefix, **train_dataloader):
+    init = dict(type='Pretrained', checkpoint=checkpoint, prefix=prefix)
+    backbone = dict(type='mmlolvit.LOLViT', arch='xx', out_indices=(1, 2, 3), init_cfg=init)
+    return Config(
+        dict(
+            default_scope='mmdet',
+            model=dict(backbone=backbone),
+            train_dataloader=train_dataloader,
+        )
+    )
+
+
+@pytest.mark.parametrize('prefix', ['backbone', 'backbone.'])
+def test_a_config_may_name_the_pretrained_backbone(here, prefix):
+    cfg = starting_from('trained/epoch_1.pth', prefix)
+    model = torch.nn.ModuleDict(dict(backbone=MODELS.build(cfg.model.backbone)))
+    line = check_pretrained(model, **find_pretrained(cfg))
+    total = len(model.backbone.state_dict())
+    assert line == f'Loaded {total} of {total} backbone tensors from trained/epoch_1.pth.'
+
+
+def test_a_pretrained_backbone_without_its_prefix_is_refused(here):
+    cfg = starting_from('trained/epoch_1.pth', None)
+    model = torch.nn.ModuleDict(dict(backbone=MODELS.build(cfg.model.backbone)))
+    with pytest.raises(UserError, match=r'stem.conv.weight is missing'):
+        check_pretrained(model, **find_pretrained(cfg))
+
+
+@pytest.mark.parametrize('batch_size, said, kept', [(2, None, True), (8, None, None), (2, 0, 0)])
+def test_small_batches_keep_pretrained_statistics(batch_size, said, kept):
+    cfg = starting_from('some.pth', 'backbone.', batch_size=batch_size)
+    if said is not None:
+        cfg.model.backbone.norm_eval = said
+    find_pretrained(cfg)
+    assert cfg.model.backbone.get('norm_eval') == kept
+
+
+def test_other_backbones_load_as_their_library_does():
+    cfg = starting_from('torchvision://resnet50', None, batch_size=2)
+    cfg.model.backbone = dict(type='ResNet', depth=50, init_cfg=cfg.model.backbone.init_cfg)
+    before = cfg.to_dict()
+    assert find_pretrained(cfg) is None
+    assert cfg.to_dict() == before
+    start_backbone(cfg, 'resnet.pth')
+    assert find_pretrained(cfg) == dict(checkpoint='resnet.pth', prefix='backbone.')
+    assert cfg.model.backbone.norm_eval is True
+
+
+def published(capsys, *args):
+    capsys.readouterr()
+    assert run_publish(list(args)) == 0
+    return Path(capsys.readouterr().out.splitlines()[-1].split(':')[0])
+
+
+def test_published_weights_are_small_safe_and_those_that_were_tested(here, capsys, tmp_path):
+    file = published(capsys, 'trained/epoch_1.pth', str(tmp_path / 'tiny.pth'))
+    assert hashlib.sha256(file.read_bytes()).hexdigest().startswith(file.stem.split('-')[1])
+    assert file == published(capsys, 'trained/epoch_1.pth', str(tmp_path / 'tiny.pth'))
+    assert os.listdir(tmp_path) == [file.name]
+
+    content = torch.load(file, weights_only=True)
+    trained = torch.load('trained/epoch_1.pth', weights_only=False)
+    averaged = trained['state_dict']  # the run had an EMA
+    last = trained['ema_state_dict']['module.head.fc.weight']  # MMEngine swaps the two
+    assert not torch.equal(averaged['head.fc.weight'], last)
+    assert_same(content['state_dict'], dict(averaged))
+    size = sum(tensor.nbytes for tensor in averaged.values())
+    assert file.stat().st_size < 1.2 * size
+    assert content['meta']['dataset_meta'] == plain(trained['meta']['dataset_meta'])
+
+    for name, checkpoint in dict(before='trained/epoch_1.pth', after=str(file)).items():
+        args = ['tiny.py', checkpoint, '--work-dir', 'scratch', '--out', f'{name}.json']
+        assert run_test(args) == 0
+    before, after = (json.loads(Path(f'{name}.json').read_text()) for name in ('before', 'after'))
+    assert before['predictions'] == after['predictions']
+
+
+def test_a_published_backbone_starts_another_model(here, capsys, tmp_path):
+    args = ['trained/epoch_1.pth', str(tmp_path / 'b.pth'), '--backbone-only']
+    file = published(capsys, *args)
+    weights = torch.load(file, weights_only=True)['state_dict']
+    backbone = LOLViT('xx')
+    backbone.load_state_dict({k.removeprefix('backbone.'): v for k, v in weights.items()})
+    model = torch.nn.ModuleDict(dict(backbone=LOLViT('xx')))
+    assert check_pretrained(model, str(file), 'backbone.').startswith('Loaded ')
+
+
 def test_amp_without_an_accelerator_is_bfloat16(monkeypatch):
     monkeypatch.setattr('mmlolvit.cli.train.get_device', lambda: 'cpu')
     model = torch.nn.Linear(2, 2)
@@ -376,6 +468,14 @@ BAD_TESTING = {
 }
 
 
+BAD_PUBLISHING = {
+    'missing': (['gone.pth', 'x.pth'], 'gone.pth', 'does not exist'),
+    'name': (['trained/epoch_1.pth', 'x.onnx'], '.pth', 'x.onnx'),
+    'folder': (['trained/epoch_1.pth', 'afile/x.pth'], 'cannot write', 'afile'),
+    'no backbone': (['bare.pth', 'x.pth', '--backbone-only'], 'no tensor', 'backbone.'),
+}
+
+
 @pytest.fixture
 def bad_files(here):
     Path('syntax.py').write_text("default_scope = 'mmpretrain'\nmodel = dict(type='X'\n")
@@ -418,6 +518,13 @@ def test_training_refuses_with_one_message(case, bad_files, capfd, monkeypatch):
 def test_testing_refuses_with_one_message(case, bad_files, capfd):
     args, *words = BAD_TESTING[case]
     refuses(run_test, ['tiny.py', '--work-dir', 'scratch', *args], words, capfd)
+
+
+@pytest.mark.parametrize('case', BAD_PUBLISHING)
+def test_publishing_refuses_with_one_message(case, bad_files, capfd):
+    args, *words = BAD_PUBLISHING[case]
+    refuses(run_publish, args, words, capfd)
+    assert not list(Path().glob('x*'))
 
 
 def test_tools_exit_with_2_and_no_traceback(workspace):

@@ -2,13 +2,13 @@
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.registry import MODELS, OPTIMIZERS, init_default_scope
+from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
-from torch.nn import Module
 
 from ..datasets import ensure_embedded
 from ..errors import UserError
-from .checkpoints import newest_intact, read_checkpoint, read_training_state, require_equal
+from .backbone import check_pretrained, find_pretrained, require_backbone, start_backbone
+from .checkpoints import newest_intact, read_training_state, require_equal
 from .common import exits, explain_type, load_config, make_parser
 from .data import check_data
 
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
         '--backbone-checkpoint', metavar='CKPT', help="start from a classifier's backbone"
     )
     args = parser.parse_args(argv)
-    cfg, _ = load_config(args, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'))
+    cfg, task = load_config(args, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'))
     ensure_embedded(cfg)
     check_data(cfg, 'train_dataloader', 'val_dataloader')
     check_optimizer(cfg)
@@ -43,7 +43,9 @@ def main(argv: list[str] | None = None) -> None:
     use_cpu_amp(cfg)
     if args.auto_scale_lr:
         enable_lr_scaling(cfg)
-    loaded = args.backbone_checkpoint and start_backbone(cfg, args.backbone_checkpoint)
+    if args.backbone_checkpoint:
+        start_backbone(cfg, args.backbone_checkpoint)
+    pretrained = find_pretrained(cfg)
     weights = find_start(cfg, args.resume)
 
     runner = Runner.from_cfg(cfg)
@@ -51,8 +53,13 @@ def main(argv: list[str] | None = None) -> None:
         require_equal(runner.model, weights, cfg.load_from)
     elif cfg.get('load_from'):
         require_backbone(runner.model, cfg.load_from)
-    if loaded:
-        runner.logger.info(loaded)
+    elif pretrained:
+        runner.logger.info(check_pretrained(runner.model, **pretrained))
+    elif task.starts_from_classifier:
+        runner.logger.warning(
+            'The backbone starts from random weights. To start from those of a trained '
+            f'classifier: python tools/train.py {args.config} --backbone-checkpoint CKPT'
+        )
     runner.train()
 
 
@@ -81,36 +88,6 @@ def enable_lr_scaling(cfg: Config) -> None:
             'add auto_scale_lr = dict(base_batch_size=...) to the config'
         )
     cfg.auto_scale_lr.enable = True
-
-
-def start_backbone(cfg: Config, path: str) -> str:
-    """Let the backbone start from the `backbone.*` tensors of a checkpoint; a line for the log.
-
-    Raises UserError unless they cover the whole backbone; what they hold beyond it is left out,
-    such as stages that the config does not build.
-    """
-    if 'backbone' not in cfg.model:
-        raise UserError("--backbone-checkpoint: the config's model has no backbone")
-    found = {
-        name.removeprefix('backbone.'): tensor
-        for name, tensor in read_checkpoint(path)['state_dict'].items()
-        if name.startswith('backbone.')
-    }
-    init_default_scope(cfg.default_scope)
-    expected = MODELS.build(cfg.model.backbone).state_dict()
-    used = {name: found[name] for name in expected if name in found}
-    require_equal(expected, used, path)
-    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=path, prefix='backbone.')
-    cfg.load_from = None
-    return f'Loaded {len(used)} of {len(expected)} backbone tensors from {path}.'
-
-
-def require_backbone(model: Module, path: str) -> None:
-    """Raise UserError unless a checkpoint has the model's backbone; heads may differ."""
-    weights = read_checkpoint(path)['state_dict']
-    model = getattr(model, 'module', model)
-    expected = {k: v for k, v in model.state_dict().items() if k.startswith('backbone.')}
-    require_equal(expected, {k: weights[k] for k in expected if k in weights}, path)
 
 
 def find_start(cfg: Config, resume: str | None) -> dict | None:

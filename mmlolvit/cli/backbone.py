@@ -1,0 +1,71 @@
+"""The weights that a backbone starts from."""
+
+from inspect import signature
+
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from torch.nn import Module
+
+from ..errors import UserError
+from ..models import LOLViT
+from .checkpoints import read_checkpoint, require_equal
+
+SMALL_BATCH = 4  # images on a device; below it BatchNorm keeps pretrained statistics (our choice)
+
+
+def start_backbone(cfg: Config, path: str) -> None:
+    """Let the backbone start from the `backbone.*` tensors of a checkpoint.
+
+    Raises UserError where the model has no backbone.
+    """
+    if 'backbone' not in cfg.model:
+        raise UserError("--backbone-checkpoint: the config's model has no backbone")
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=path, prefix='backbone.')
+    cfg.load_from = None
+
+
+def find_pretrained(cfg: Config) -> dict | None:
+    """The checkpoint and the prefix in it that the config's backbone starts from, or None.
+
+    Such a backbone keeps its BatchNorm statistics (norm_eval) where the batches are small, unless
+    the config says otherwise. The backbones of other libraries, which load in ways of their own,
+    count only if their `init_cfg` has a prefix.
+    """
+    backbone = cfg.model.get('backbone', {})
+    inits = backbone.get('init_cfg') or []
+    inits = [inits] if isinstance(inits, dict) else inits
+    init = next((init for init in inits if init.get('type') == 'Pretrained'), None)
+    if init is None:
+        return None
+    with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
+        kind = registry.get(backbone.type)
+    prefix = init.get('prefix')
+    if not prefix and kind is not LOLViT:
+        return None
+    batch_size = cfg.train_dataloader.get('batch_size', SMALL_BATCH)
+    if batch_size < SMALL_BATCH and kind and 'norm_eval' in signature(kind).parameters:
+        backbone.setdefault('norm_eval', True)
+    return dict(checkpoint=init.checkpoint, prefix=prefix and prefix.rstrip('.') + '.')
+
+
+def check_pretrained(model: Module, checkpoint: str, prefix: str | None) -> str:
+    """A line for the log on the tensors that the model's backbone starts from.
+
+    Raises UserError unless they cover the whole backbone; what the checkpoint holds beyond it is
+    left out, such as stages that the config does not build.
+    """
+    backbone = getattr(model, 'module', model).backbone
+    expected = backbone.state_dict()
+    weights = read_checkpoint(checkpoint)['state_dict']
+    used = {name: weights[key] for name in expected if (key := (prefix or '') + name) in weights}
+    require_equal(expected, used, checkpoint)
+    kept = ', BatchNorm statistics kept (norm_eval)' if getattr(backbone, 'norm_eval', 0) else ''
+    return f'Loaded {len(used)} of {len(expected)} backbone tensors from {checkpoint}{kept}.'
+
+
+def require_backbone(model: Module, path: str) -> None:
+    """Raise UserError unless a checkpoint has the model's backbone; heads may differ."""
+    weights = read_checkpoint(path)['state_dict']
+    model = getattr(model, 'module', model)
+    expected = {k: v for k, v in model.state_dict().items() if k.startswith('backbone.')}
+    require_equal(expected, {k: weights[k] for k in expected if k in weights}, path)

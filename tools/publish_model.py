@@ -1,0 +1,3 @@
+from mmlolvit.cli.publish_model import main
+
+raise SystemExit(main())
