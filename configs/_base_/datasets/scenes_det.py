@@ -17,6 +17,7 @@ train_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='RandomResize', scale=(160, 160), ratio_range=(0.75, 1.25), keep_ratio=True),
     dict(type='RandomCrop', crop_size=(160, 160), recompute_bbox=True),
+    dict(type='FilterAnnotations', min_gt_bbox_wh=(4, 4)),  # a crop may leave nothing of a digit
     dict(type='PackDetInputs'),
 ]
 meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
