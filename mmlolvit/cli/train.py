@@ -3,19 +3,19 @@
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import MODELS, OPTIMIZERS, init_default_scope
-from mmengine.runner import Runner
 from torch.nn import Module
 
 from ..datasets import ensure_embedded
 from ..errors import UserError
 from .checkpoints import newest_intact, read_checkpoint, read_training_state, require_equal
-from .common import exits, explain_type, load_config, make_parser
+from .common import exits, explain_type, load_run, make_run_parser
 from .data import check_data
+from .samples import GuardedRunner
 
 
 @exits
 def main(argv: list[str] | None = None) -> None:
-    parser = make_parser('Train a model.')
+    parser = make_run_parser('Train a model.')
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
         '--backbone-checkpoint', metavar='CKPT', help="start from a classifier's backbone"
     )
     args = parser.parse_args(argv)
-    cfg, _ = load_config(args, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'))
+    cfg, _ = load_run(args, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'))
     ensure_embedded(cfg)
     check_data(cfg, 'train_dataloader', 'val_dataloader')
     check_optimizer(cfg)
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     loaded = args.backbone_checkpoint and start_backbone(cfg, args.backbone_checkpoint)
     weights = find_start(cfg, args.resume)
 
-    runner = Runner.from_cfg(cfg)
+    runner = GuardedRunner.from_cfg(cfg)
     if weights:
         require_equal(runner.model, weights, cfg.load_from)
     elif cfg.get('load_from'):
