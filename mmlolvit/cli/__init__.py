@@ -1,1 +1,4 @@
-"""Command lines, each one ``main(argv) -> exit code``: 0, 2 for a mistake, 130 for Ctrl-C."""
+"""Command lines, each one ``main(argv) -> exit code``.
+
+0, 1 where a check found errors, 2 for a mistake, 130 for Ctrl-C.
+"""

@@ -17,6 +17,7 @@ from mmengine.registry import Registry
 
 from ..errors import UserError
 from ..tasks import TASKS, Task
+from .data import explain_listing
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -32,10 +33,9 @@ class CfgOptions(DictAction):
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the arguments that training and testing share."""
+    """A parser with the arguments of every tool that reads a config."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='logs and checkpoints; default: work_dirs/CONFIG_NAME')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -44,22 +44,28 @@ def make_parser(description: str) -> argparse.ArgumentParser:
         metavar='KEY=VALUE',
         help='change settings of the config, as in train_cfg.max_epochs=10; other flags win',
     )
+    return parser
+
+
+def make_run_parser(description: str) -> argparse.ArgumentParser:
+    """As `make_parser`, with what training and testing share beyond it."""
+    parser = make_parser(description)
+    parser.add_argument('--work-dir', help='logs and checkpoints; default: work_dirs/CONFIG_NAME')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser
 
 
 def exits(main: Callable) -> Callable[..., int]:
-    """Decorate a ``main`` to return its exit code; bugs still end in a traceback."""
+    """Decorate a ``main`` to return its exit code, 0 for None; bugs still end in a traceback."""
 
     @functools.wraps(main)
     def wrapper(argv: list[str] | None = None) -> int:
         try:
-            main(argv)
-            return 0
+            return main(argv) or 0
         except KeyboardInterrupt:
             return 130
-        except (UserError, KeyError, ValueError) as error:
+        except Exception as error:
             message = explain(error)
             if message is None:
                 raise
@@ -72,16 +78,24 @@ def exits(main: Callable) -> Callable[..., int]:
 def explain(error: Exception) -> str | None:
     """What the user can mend, or None for a bug.
 
-    Besides a UserError, that is a ValueError that mmlolvit raises on arguments or input it refuses,
-    and a KeyError for a type that no registry knows.
+    Besides a UserError, that is what a library's data set stumbles over when it lists its samples,
+    a ValueError that mmlolvit raises on arguments or input it refuses, and a KeyError for a type
+    that no registry knows.
     """
     text = str(error.args[0]) if error.args else ''
     if isinstance(error, UserError):
-        return text
+        # From a worker of a data loader it comes as the text of its traceback.
+        return re.split(r'^mmlolvit[\w.]+: ', text, flags=re.MULTILINE)[-1].strip()
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        owner = frame.f_locals.get('self')
+        if frame.f_code.co_name == 'full_init' and type(owner).__module__.split('.')[0] in TASKS:
+            return explain_listing(owner, error)
     last = traceback.extract_tb(error.__traceback__)[-1]
     if isinstance(error, ValueError):
         refused = Path(last.filename).is_relative_to(PACKAGE) and last.line.startswith('raise ')
         return text if refused else None
+    if not isinstance(error, KeyError):
+        return None
     if match := re.match(r'(\S+) is not in the (?:\S+::)?(.+?) registry', text):
         return explain_type(*match.groups())
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
@@ -111,12 +125,11 @@ def did_you_mean(name: str, known: dict[str, str]) -> str:
 
 
 def load_config(args: argparse.Namespace, needed: Sequence[str]) -> tuple[Config, Task]:
-    """Read a config, apply ``--cfg-options`` and then the shared flags.
+    """Read a config and apply ``--cfg-options``.
 
     Raises:
         UserError: No such file, a file that does not parse, options that do not fit it, a field of
-            ``needed`` that it lacks, a task library that is not installed, a ``work_dir`` where
-            nothing can be written.
+            ``needed`` that it lacks, a task library that is not installed.
     """
     path = args.config
     if not Path(path).is_file():
@@ -151,13 +164,21 @@ def load_config(args: argparse.Namespace, needed: Sequence[str]) -> tuple[Config
         )
     if missing := task.missing():
         raise UserError(f'config {path}: {missing}')
+    return cfg, task
 
+
+def load_run(args: argparse.Namespace, needed: Sequence[str]) -> tuple[Config, Task]:
+    """As `load_config`, with the flags of `make_run_parser`; they win over ``--cfg-options``.
+
+    Raises UserError, also for a ``work_dir`` where nothing can be written.
+    """
+    cfg, task = load_config(args, needed)
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(loader) and not cfg[loader].get('num_workers'):
             cfg[loader].persistent_workers = False  # torch refuses to keep workers that are not
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg.launcher = args.launcher
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     check_writable(cfg.work_dir)
     return cfg, task
 

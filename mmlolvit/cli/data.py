@@ -1,10 +1,13 @@
-"""Whether the data that a config names is there, asked before anything is built."""
+"""Whether the data that a config names is there and is what it says, before anything is built."""
 
+import json
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.registry import DATASETS
 
 from ..errors import UserError
 
@@ -16,17 +19,58 @@ HOW_TO_GET = {
 }
 # These read the whole data_root, or its split, where there is no data_prefix.
 FOLDER_SETS = ('CustomDataset', 'ImageNet')
+# What CocoDataset reads of each entry.
+COCO_FIELDS = dict(
+    images=('id', 'file_name', 'width', 'height'),
+    annotations=('id', 'image_id', 'category_id', 'bbox', 'area'),
+    categories=('id', 'name'),
+)
 
 
 def check_data(cfg: Config, *loaders: str) -> None:
+    """Raise UserError unless the data of these dataloaders is there and fits the config.
+
+    Every folder and annotation file has content; a file that CocoDataset reads is COCO, with the
+    classes of the config in their order. So COCO's own 450 MB are parsed once more than training
+    does: the seconds buy an answer before the model is built.
+    """
+    check_sources(cfg, *loaders)
+    for key, dataset in find_datasets(dataset_nodes(cfg, loaders)):
+        if path := find_coco(cfg, dataset):
+            content, classes = read_coco(path, dataset), find_classes(cfg, dataset)
+            names = [category['name'] for category in content['categories']]
+            if wrong := compare_names(names, classes) or compare_evaluator(cfg, key, content):
+                raise UserError(f'{key}: {path}: {wrong}')
+            if unused := ', '.join(name for name in names if name not in classes):
+                print(f'warning: {key}: the config leaves out {unused} of {path}', file=sys.stderr)
+
+
+def check_sources(cfg: Config, *loaders: str) -> None:
     """Raise UserError unless every folder and annotation file of these dataloaders has content."""
-    nodes = {f'{loader}.dataset': (cfg.get(loader) or {}).get('dataset') for loader in loaders}
-    for key, dataset in find_datasets(nodes):
-        for path, kind in find_sources(dataset):
-            if '://' not in path and (wrong := what_is_wrong(Path(path), kind)):
-                hints = [hint for name, hint in HOW_TO_GET.items() if name in path.lower()]
-                elsewhere = f'To read it elsewhere: --cfg-options {key}.data_root=...'
-                raise UserError('\n'.join([f'{key}: {kind} {path} {wrong}', *hints, elsewhere]))
+    nodes = dataset_nodes(cfg, loaders)
+    sources = [(k, path, kind) for k, d in find_datasets(nodes) for path, kind in find_sources(d)]
+    for loader in loaders:
+        evaluator = loader.replace('dataloader', 'evaluator')
+        sources += [(evaluator, path, 'annotation file') for path in find_truths(cfg, loader)]
+    for key, path, kind in sources:
+        if '://' not in path and (wrong := what_is_wrong(Path(path), kind)):
+            hints = [hint for name, hint in HOW_TO_GET.items() if name in path.lower()]
+            field = 'ann_file' if key.endswith('evaluator') else 'data_root'
+            elsewhere = f'To read it elsewhere: --cfg-options {key}.{field}=...'
+            raise UserError('\n'.join([f'{key}: {kind} {path} {wrong}', *hints, elsewhere]))
+
+
+def find_truths(cfg: Config, loader: str) -> list[str]:
+    """The local annotation files that the evaluator of a dataloader reads on its own."""
+    metrics = cfg.get(loader.replace('dataloader', 'evaluator')) or []
+    metrics = metrics if isinstance(metrics, list) else [metrics]
+    paths = [metric['ann_file'] for metric in metrics if metric.get('ann_file')]
+    return [path for path in paths if '://' not in path]
+
+
+def dataset_nodes(cfg: Config, loaders: Sequence[str]) -> dict:
+    """What `find_datasets` searches: the dataset config of each dataloader, by its key."""
+    return {f'{loader}.dataset': (cfg.get(loader) or {}).get('dataset') for loader in loaders}
 
 
 def find_datasets(nodes: dict) -> Iterator[tuple[str, dict]]:
@@ -62,3 +106,119 @@ def what_is_wrong(path: Path, kind: str) -> str | None:
     if kind == 'folder':
         return None if any(files for _, _, files in os.walk(path)) else 'holds no files'
     return None if path.stat().st_size else 'is empty'
+
+
+def find_coco(cfg: Config, dataset: dict) -> str | None:
+    """The local annotation file of a dataset config that CocoDataset or its like reads, or None."""
+    path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
+    if cfg.default_scope != 'mmdet' or not dataset.get('ann_file') or '://' in path:
+        return None
+    from mmdet.datasets import CocoDataset
+
+    kind = find_type(cfg, dataset)
+    alike = getattr(kind, 'parse_data_info', None) is CocoDataset.parse_data_info
+    return path if alike else None
+
+
+def find_classes(cfg: Config, dataset: dict) -> Sequence[str]:
+    """The classes of a dataset config: those of its metainfo, or else of its type."""
+    return find_type(cfg, dataset)._load_metainfo(dataset.get('metainfo')).get('classes', ())
+
+
+def find_type(cfg: Config, dataset: dict) -> type | None:
+    kind = dataset.get('type')
+    with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
+        return registry.get(kind) if isinstance(kind, str) else kind
+
+
+def read_coco(path: str, dataset: dict) -> dict:
+    """The content of a COCO file; only a dataset config in test_mode needs no annotations.
+
+    Raises UserError for a file that is no JSON, or lacks what CocoDataset reads.
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except ValueError as error:
+        raise UserError(f'annotation file {path} is not JSON: {error}') from error
+    if isinstance(content, dict) and dataset.get('test_mode'):
+        content.setdefault('annotations', [])
+    for key, fields in COCO_FIELDS.items():
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list):
+            found = ', '.join(content) if isinstance(content, dict) else type(content).__name__
+            raise UserError(
+                f'annotation file {path} is not COCO: expected the lists '
+                f'{", ".join(COCO_FIELDS)}; found: {found or "nothing"}'
+            )
+        for number, entry in enumerate(entries):
+            found = entry.keys() if isinstance(entry, dict) else ()
+            if absent := [field for field in fields if field not in found]:
+                raise UserError(
+                    f'annotation file {path} is not COCO: number {number} of its {key} '
+                    f'lacks {", ".join(absent)}'
+                )
+            if not has_numbers(entry, fields):
+                raise UserError(
+                    f'annotation file {path} is not COCO: number {number} of its {key}: expected '
+                    'numbers in bbox=[x, y, width, height], width, height and area, got '
+                    f'{str(entry)[:200]}'
+                )
+    return content
+
+
+def has_numbers(entry: dict, fields: Sequence[str]) -> bool:
+    """Whether those of the fields that are sizes are numbers, and a bbox is four of them."""
+    sizes = [entry[name] for name in ('width', 'height', 'area') if name in fields]
+    box = entry['bbox'] if 'bbox' in fields else [0] * 4
+    if not (isinstance(box, list) and len(box) == 4):
+        return False
+    return all(isinstance(value, int | float) for value in sizes + box)
+
+
+def compare_names(names: Sequence[str], classes: Sequence[str]) -> str | None:
+    """Why the category names of a COCO file, in its order, do not fit the classes; None if they do.
+
+    mmdet numbers the categories that are among the classes in the file's order: with one missing or
+    another order, a class would go by the name of another. Categories that are no class are fine.
+    """
+    if isinstance(classes, str):
+        return f'classes are the text {classes!r}, expected a tuple: classes=({classes!r},)'
+    if [name for name in names if name in classes] == list(classes):
+        return None
+    missing = [name for name in classes if name not in names]
+    added = [name for name in names if name not in classes]
+    return (
+        'its categories are not the classes that the config expects, in their order: '
+        f'missing {", ".join(missing[:5]) or "none"}, added {", ".join(added[:5]) or "none"}\n'
+        f'  file: {tuple(names)}\n'
+        f'  config: {tuple(classes)}\n'
+        'Set metainfo=dict(classes=(...)) in every data set to what the file has, '
+        f'and num_classes={len(names)} in the heads of the model.'
+    )
+
+
+def compare_evaluator(cfg: Config, key: str, content: dict) -> str | None:
+    """Why the evaluator of the dataset ``key`` cannot judge a COCO file; None where it can."""
+    loader = key.split('.')[0]
+    for path in find_truths(cfg, loader):
+        known = {image['id'] for image in read_coco(path, dict(test_mode=True))['images']}
+        if missing := {image['id'] for image in content['images']} - known:
+            evaluator = loader.replace('dataloader', 'evaluator')
+            return (
+                f'{evaluator} reads {path}, which lacks {len(missing)} of its images; '
+                f'set ann_file in {evaluator}, too'
+            )
+    return None
+
+
+def explain_listing(dataset, error: Exception) -> str:
+    """Why a data set could not list its samples, for the exception that its full_init raised."""
+    folders = [prefix for prefix in dataset.data_prefix.values() if prefix]
+    source = dataset.ann_file or ', '.join(folders)
+    if not dataset.data_list and isinstance(error, ValueError) and 'concatenate' in str(error):
+        suffix = getattr(dataset, 'img_suffix', '')
+        return f'{type(dataset).__name__} finds no sample{suffix and f" *{suffix}"} in {source}'
+    return (
+        f'{type(dataset).__name__} cannot list the samples of {source}: '
+        f'{type(error).__name__}: {error}'
+    )

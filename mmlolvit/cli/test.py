@@ -4,19 +4,19 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.runner import Runner
 
 from ..datasets import ensure_embedded
 from ..errors import UserError
 from .checkpoints import read_checkpoint, require_equal
-from .common import check_writable, exits, load_config, make_parser
+from .common import check_writable, exits, load_run, make_run_parser
 from .data import check_data
 from .outputs import CollectPredictions, DrawPredictions, write_json
+from .samples import GuardedRunner
 
 
 @exits
 def main(argv: list[str] | None = None) -> None:
-    parser = make_parser('Test a checkpoint.')
+    parser = make_run_parser('Test a checkpoint.')
     parser.add_argument('checkpoint', help='file or URL')
     parser.add_argument('--show-dir', help='draw every prediction into this folder')
     parser.add_argument('--out', metavar='FILE.json', help='write metrics and predictions')
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.out and Path(args.out).suffix != '.json':
         parser.error(f'--out writes JSON: expected a name that ends in .json, got {args.out}')
-    cfg, task = load_config(args, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'))
+    cfg, task = load_run(args, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'))
     for folder in (args.show_dir, args.out and Path(args.out).parent):
         if folder:
             check_writable(folder)
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
         cfg.visualizer = dict(type=task.visualizer)
     cfg.load_from, cfg.resume = args.checkpoint, False
 
-    runner = Runner.from_cfg(cfg)
+    runner = GuardedRunner.from_cfg(cfg)
     require_equal(runner.model, weights, args.checkpoint)
     if args.show_dir:
         runner.register_hook(DrawPredictions(task, args.show_dir))

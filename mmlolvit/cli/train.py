@@ -3,19 +3,19 @@
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import OPTIMIZERS
-from mmengine.runner import Runner
 
 from ..datasets import ensure_embedded
 from ..errors import UserError
 from .backbone import check_pretrained, find_pretrained, require_backbone, start_backbone
 from .checkpoints import newest_intact, read_training_state, require_equal
-from .common import exits, explain_type, load_config, make_parser
+from .common import exits, explain_type, load_run, make_run_parser
 from .data import check_data
+from .samples import GuardedRunner
 
 
 @exits
 def main(argv: list[str] | None = None) -> None:
-    parser = make_parser('Train a model.')
+    parser = make_run_parser('Train a model.')
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
         '--backbone-checkpoint', metavar='CKPT', help="start from a classifier's backbone"
     )
     args = parser.parse_args(argv)
-    cfg, task = load_config(args, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'))
+    cfg, task = load_run(args, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'))
     ensure_embedded(cfg)
     check_data(cfg, 'train_dataloader', 'val_dataloader')
     check_optimizer(cfg)
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     pretrained = find_pretrained(cfg)
     weights = find_start(cfg, args.resume)
 
-    runner = Runner.from_cfg(cfg)
+    runner = GuardedRunner.from_cfg(cfg)
     if weights:
         require_equal(runner.model, weights, cfg.load_from)
     elif cfg.get('load_from'):

@@ -1,0 +1,184 @@
+"""Samples that cannot be learned from end a run with the file's name; none is lost unnoticed."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from mmengine.dataset import Compose
+from mmengine.runner import Runner
+from PIL import Image
+
+from ..errors import UserError
+
+
+class BadSample(UserError):
+    """A sample that cannot be learned from.
+
+    `fault` says why, the same for all samples of one kind, `where` which file it is, and `mend`
+    what to do.
+    """
+
+    def __init__(self, fault: str, where: str = '', mend: str = ''):
+        super().__init__(f'{fault}: {where}\n{mend}' if where else fault)
+        self.fault, self.where, self.mend = fault, where, mend
+
+
+class GuardedRunner(Runner):
+    """MMEngine's runner; its data sets and samples that cannot be learned from raise UserError."""
+
+    folders = None  # of the classes, in the data set that was built first
+
+    def build_dataloader(self, dataloader, seed=None, diff_rank_seed=False):
+        loader = super().build_dataloader(dataloader, seed, diff_rank_seed)
+        for dataset in find_base(loader.dataset):
+            folders = getattr(dataset, 'folder_to_idx', None)
+            self.folders = self.folders or folders
+            wrong = compare_heads(self.cfg, dataset) or compare_folders(self.folders, folders)
+            if wrong:
+                raise UserError(wrong)
+            guard(dataset, self.cfg)
+        return loader
+
+
+def find_base(dataset) -> Iterator:
+    """The data sets inside wrappers, which hold one as `dataset` or several as `datasets`."""
+    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    if inner == [None]:
+        yield dataset
+    else:
+        for part in inner:
+            yield from find_base(part)
+
+
+def compare_heads(cfg, dataset) -> str | None:
+    """Which head of the model has fewer classes than a data set, in words; None where none has."""
+    classes = find_labels(dataset)
+    for key, number in find_sizes({key: cfg.get(key) for key in ('model', 'data_preprocessor')}):
+        if number < len(classes):
+            return (
+                f'{key}={number}, but {type(dataset).__name__} has {len(classes)} classes; '
+                f'set {key}={len(classes)} in the config'
+            )
+    return None
+
+
+def compare_folders(expected: dict | None, folders: dict | None) -> str | None:
+    """How the class folders of two data sets differ, in words; None where they do not."""
+    if not (expected and folders) or expected == folders:
+        return None
+    missing, added = (
+        sorted(a.keys() - b)[:5] for a, b in ((expected, folders), (folders, expected))
+    )
+    return (
+        'class folders differ between the data sets, so that labels mean different classes: '
+        f'missing {", ".join(missing) or "none"}, added {", ".join(added) or "none"}; '
+        'for a class without an image, make an empty folder'
+    )
+
+
+def find_labels(dataset) -> tuple[str, ...]:
+    """What the labels 0, 1, ... of a data set stand for: its class folders or classes, if known."""
+    info = getattr(dataset, 'metainfo', {})
+    if 'stuff_classes' in info:  # panoptic: a head for things and one for stuff
+        return ()
+    return tuple(getattr(dataset, 'folder_to_idx', None) or info.get('classes') or ())
+
+
+def find_sizes(node, key: str = '') -> Iterator[tuple[str, int]]:
+    """Every num_classes in a config by its key, but that of a region proposal head."""
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    for name, value in items:
+        path = f'{key}.{name}'.lstrip('.')
+        if name == 'num_classes' and isinstance(value, int) and value > 0:
+            yield path, value
+        elif isinstance(value, dict | list) and name != 'rpn_head':
+            yield from find_sizes(value, path)
+
+
+def guard(dataset, cfg) -> None:
+    """Let a data set raise BadSample; one that has no pipeline of its own is left alone."""
+    if isinstance(getattr(dataset, 'pipeline', None), Compose):
+        sizes = [number for _, number in find_sizes(cfg.model)]
+        num_classes = len(find_labels(dataset)) or min(sizes, default=None)
+        ignored = getattr(dataset, 'ignore_index', 255)
+        dataset.pipeline = GuardedPipeline(dataset.pipeline, num_classes, ignored)
+
+
+class GuardedPipeline(Compose):
+    """A pipeline whose loading transforms raise BadSample, also where they would load nonsense."""
+
+    def __init__(self, pipeline: Compose, num_classes: int | None, ignore_index: int):
+        self.transforms = pipeline.transforms
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+
+    def __call__(self, data: dict) -> dict | None:
+        for transform in self.transforms:
+            name, path = type(transform).__name__, data.get('img_path')
+            try:
+                loaded = transform(data)
+            except Exception as error:
+                if not name.startswith('Load'):
+                    error.add_note(f'The sample: {path}')
+                    raise
+                raise cannot_load(name, data, error) from error
+            if loaded is None:  # an augmentation may refuse a sample, to be given another
+                if name.startswith('Load'):
+                    print(f'warning: cannot read {path}: left out', file=sys.stderr)
+                return None
+            data = loaded
+            if name.startswith('Load'):
+                self.check(data)
+        return data
+
+    def check(self, data: dict) -> None:
+        """Raise BadSample for a label, mask size or mask id that does not fit what is known."""
+        mask, path = data.get('gt_seg_map'), data.get('seg_map_path')
+        if mask is not None and mask.shape != data['ori_shape']:
+            sizes = (' x '.join(map(str, shape)) for shape in (mask.shape, data['ori_shape']))
+            raise BadSample(
+                'mask of another size than its image',
+                '{} is {}, the image {}'.format(path, *sizes),
+                'a mask has the height and width of its image and one channel of class ids',
+            )
+        if self.num_classes is None:
+            return
+        expected = f'{self.num_classes} classes: expected 0 to {self.num_classes - 1}'
+        labels = np.atleast_1d(data.get('gt_label', []))
+        if labels.dtype.kind in 'iu' and not np.isin(labels, range(self.num_classes)).all():
+            where = f'{data["img_path"]} has {data["gt_label"]}'
+            raise BadSample('label out of range', where, expected)
+        if mask is not None and 'seg_fields' in data:  # mmseg's
+            ids = np.flatnonzero(np.bincount(mask.ravel()))
+            wrong = ids[(ids >= self.num_classes) & (ids != self.ignore_index)].tolist()
+            if Path(path).is_file() and (top := find_wide_id(path)):
+                wrong.append(top)
+            if wrong:
+                where = f'{path} has {", ".join(map(str, wrong[:5]))}'
+                expected += f', or {self.ignore_index} where a pixel has none'
+                raise BadSample('mask ids out of range', where, expected)
+
+
+def cannot_load(name: str, data: dict, error: Exception) -> BadSample:
+    """The BadSample for what a loading transform of this name raised on a sample."""
+    kind = 'image' if 'Image' in name else 'mask' if data.get('seg_map_path') else 'annotation'
+    path = data.get('seg_map_path' if kind == 'mask' else 'img_path')
+    if kind == 'annotation':
+        where = f'{path} ({type(error).__name__}: {error})'
+        return BadSample('annotation cannot be used', where, 'correct it in the annotation file')
+    reason = getattr(error, 'strerror', None)
+    return BadSample(
+        f'{kind} cannot be read: {reason}' if reason else f'{kind} cannot be decoded',
+        path,
+        'copy or convert the file again, or take the sample out of the data set',
+    )
+
+
+def find_wide_id(path: str) -> int | None:
+    """The largest id of a mask file if a byte does not hold it: mmseg would cut it to one."""
+    with Image.open(path) as mask:
+        if mask.mode[0] not in 'IF':  # of 8 bits; nothing but the header has been read
+            return None
+        top = int(np.max(mask))
+    return top if top > 255 else None

@@ -1,0 +1,3 @@
+from mmlolvit.cli.check_dataset import main
+
+raise SystemExit(main())
