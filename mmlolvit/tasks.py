@@ -60,6 +60,13 @@ def draw_class(visualizer, image, sample, out_file: str) -> None:
     visualizer.visualize_cls(image, sample, resize=side, out_file=out_file)
 
 
+def draw_boxes(visualizer, image, sample, out_file: str) -> None:
+    sample = sample.clone()
+    found = sample.pred_instances
+    sample.pred_instances = found[found.scores.argsort()]  # the surest on top
+    draw_sample(visualizer, image, sample, out_file)
+
+
 def draw_sample(visualizer, image, sample, out_file: str) -> None:
     visualizer.add_datasample(out_file, image, sample, out_file=out_file)
 
@@ -99,7 +106,7 @@ TASKS = {
     task.scope: task
     for task in (
         Task('mmpretrain', 'UniversalVisualizer', draw_class, serialize_class, False),
-        Task('mmdet', 'DetLocalVisualizer', draw_sample, serialize_boxes),
+        Task('mmdet', 'DetLocalVisualizer', draw_boxes, serialize_boxes),
         Task('mmseg', 'SegLocalVisualizer', draw_sample, serialize_map),
     )
 }

@@ -2,7 +2,7 @@ _base_ = './default_runtime.py'
 
 default_scope = 'mmseg'
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=4000),
+    checkpoint=dict(by_epoch=False, interval=4000, save_best='mIoU'),
     logger=dict(log_metric_by_epoch=False),
     visualization=dict(type='SegVisualizationHook', draw=False),
 )
