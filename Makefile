@@ -1,13 +1,16 @@
 # `make demo` and `make test` set up .venv on first use, then run. Needs Python 3.11 to 3.13 only.
 
 PYTHON ?= python3
+PYTHONS := 3.11 3.12 3.13
 VENV := .venv
+OPENMMLAB := openmmlab.txt
+TORCH := torch.txt
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --no-compile
 DONE := $(VENV)/.done
 UNFINISHED := $(VENV)/.unfinished
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test test-upstream lint setup clean
 
 setup: $(DONE)
 
@@ -21,12 +24,16 @@ demo: $(DONE)
 test: $(DONE)
 	$(BIN)/python -m pytest -m ''
 
+# Every test over the upstream libraries, in an environment of its own.
+test-upstream:
+	$(MAKE) test VENV=.venv-upstream OPENMMLAB=upstream.txt TORCH=upstream-torch.txt PYTHONS=3.11
+
 lint: $(DONE)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-upstream build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A set-up that was cut short leaves .unfinished (or no working pip) and starts over.
@@ -34,17 +41,17 @@ clean:
 # compiled for another torch; a compiled mmcv that is already installed stays.
 $(DONE): setup.py $(wildcard requirements/*.txt)
 	@if [ -e $(UNFINISHED) ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
-	  $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
-	    echo "mmlolvit needs Python 3.11 to 3.13; $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing)." >&2; \
-	    echo "Name another one: make PYTHON=python3.12 $(or $(MAKECMDGOALS),setup)" >&2; exit 1; }; \
+	  $(PYTHON) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1:])' $(PYTHONS) 2>/dev/null || { \
+	    echo "$(VENV) needs Python $(PYTHONS); $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing)." >&2; \
+	    echo "Name another one: make PYTHON=python3.11 ..." >&2; exit 1; }; \
 	  echo "Creating $(VENV) with $$($(PYTHON) --version)"; \
 	  rm -rf $(VENV) && mkdir $(VENV) && touch $(UNFINISHED) && $(PYTHON) -m venv $(VENV); \
 	fi
 	@rm -f $(DONE) && touch $(UNFINISHED)
 	@echo 'Installing the OpenMMLab libraries (1/3, about a minute)'
-	@$(PIP) --no-cache-dir --no-deps -r requirements/openmmlab.txt
+	@$(PIP) --no-cache-dir --no-deps -r requirements/$(OPENMMLAB)
 	@echo 'Installing PyTorch and the tools (2/3, about two minutes)'
-	@$(PIP) -r requirements/torch.txt -r requirements/benchmark.txt -r requirements/dev.txt
+	@$(PIP) -r requirements/$(TORCH) -r requirements/benchmark.txt -r requirements/dev.txt
 	@echo 'Installing mmlolvit (3/3)'
 	@$(PIP) --no-deps --editable .
 	@$(BIN)/python -m mmlolvit.doctor

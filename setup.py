@@ -15,11 +15,11 @@ def version():
 
 
 def requirements(*names):
-    """The lines of ``requirements/NAME.txt``, without comments."""
+    """The pins of ``requirements/NAME.txt``."""
     text = '\n'.join(
         (ROOT / 'requirements' / f'{n}.txt').read_text(encoding='utf-8') for n in names
     )
-    return [line for line in text.splitlines() if line and not line.startswith('#')]
+    return [line for line in text.splitlines() if '==' in line]
 
 
 setup(
@@ -34,7 +34,11 @@ setup(
     python_requires='>=3.11,<3.14',
     extras_require={
         # Without --no-deps pip brings the OpenCV distributions that the libraries ask for.
-        'maintained': [r for r in requirements('torch', 'openmmlab') if not r.startswith('opencv')],
+        'maintained': [
+            pin
+            for pin in requirements('torch', 'openmmlab', 'common')
+            if not pin.startswith('opencv')
+        ],
         'benchmark': requirements('benchmark'),
         'dev': requirements('dev'),
     },

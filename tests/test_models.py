@@ -9,6 +9,7 @@ from mmengine.analysis import get_model_complexity_info
 
 from mmlolvit.analysis import attention_shares
 from mmlolvit.deploy import fuse
+from mmlolvit.doctor import find_stack, installed_distributions
 from mmlolvit.models import LOLViT
 from mmlolvit.models.lolvit import ARCHS
 from mmlolvit.ops import supplied
@@ -234,8 +235,10 @@ for type, kwargs in [('LOLViT', {{}}), ('FastWindowAttention', dict(in_channels=
 @pytest.mark.slow
 @pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain', 'mmdet', 'mmseg'])
 def test_builds_in_every_scope_with_nothing_imported(scope):
-    # mmdet itself needs mmcv's operators: where none are compiled, ours must be there before it.
-    first = 'import mmlolvit' if scope == 'mmdet' and supplied() else ''
+    # These need mmcv's operators themselves: where none are compiled, ours must be there before.
+    upstream = find_stack(installed_distributions()) == 'upstream'
+    need_ops = ('mmdet', 'mmseg') if upstream else ('mmdet',)
+    first = 'import mmlolvit' if scope in need_ops and supplied() else ''
     code = [sys.executable, '-c', BUILD.format(first=first, scope=scope)]
     done = subprocess.run(code, capture_output=True, text=True, check=True)
     assert done.stdout.split()[-2:] == ['LOLViT', 'FastWindowAttention']

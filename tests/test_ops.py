@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 import mmlolvit
 from mmlolvit.errors import UserError
-from mmlolvit.ops import fallback
+from mmlolvit.ops import compare, fallback, supplied
 
 ROOT = Path(mmlolvit.__file__).parents[1]
 
@@ -266,6 +267,36 @@ def test_torchvision_that_does_not_load_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, 'torchvision', None)
     with pytest.raises(fallback.MissingOpError, match=r'nms: .*torchvision.*mmlolvit\.doctor'):
         fallback.nms(torch.zeros(1, 4), torch.zeros(1), 0.5, 0)
+
+
+def test_comparison_with_a_compiled_mmcv(capsys):
+    assert compare.main([]) == (2 if supplied() else 0)
+    assert ('no compiled operators' in capsys.readouterr().err) == supplied()
+
+
+class OffByALittle:
+    """Ours with another RoIAlign, and with no focal loss."""
+
+    nms = staticmethod(fallback.nms)
+    roi_align_backward = staticmethod(fallback.roi_align_backward)
+
+    def roi_align_forward(self, input, rois, output, *args, **kwargs):
+        fallback.roi_align_forward(input, rois, output, *args, **kwargs)
+        output += 0.1
+
+    def __getattr__(self, name):
+        raise RuntimeError(f'{name}: not for this device\nand a stack')
+
+
+def test_comparison_tells_what_differs_from_what_is_not_there(capsys):
+    assert compare.compare(fallback)
+    capsys.readouterr()
+    assert not compare.compare(OffByALittle())
+    rows = capsys.readouterr().out.splitlines()
+    [row] = [row for row in rows if re.match('. nms, offset=1 . cpu . float32 ', row)]
+    assert row.endswith('| 0.0e+00 | 1e-05 |')
+    [row] = [row for row in rows if 'focal_loss, weighted=True | cpu | float32 ' in row]
+    assert row.endswith('| mmcv: sigmoid_focal_loss_forward: not for this device | |')
 
 
 def run_python(code: str, path: Path | None = None) -> str:

@@ -38,10 +38,12 @@ def onnxruntime(model: nn.Module, x: Tensor) -> dict[str, Callable]:
     options.intra_op_num_threads = torch.get_num_threads()
     # A session's idle threads would otherwise spin into the next model's turn.
     options.add_session_config_entry('session.force_spinning_stop', '1')
+    # The exporter over torch.export matured in PyTorch 2.6; older ones trace the model.
+    exporter = dict(dynamo=True, external_data=False) if torch.__version__ >= '2.6' else {}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter('ignore')
         path = os.path.join(folder, 'model.onnx')
-        torch.onnx.export(model, (x,), path, dynamo=True, verbose=False, external_data=False)
+        torch.onnx.export(model, (x,), path, verbose=False, **exporter)
         session = ort.InferenceSession(path, options, providers=['CPUExecutionProvider'])
     feed = {session.get_inputs()[0].name: x.numpy()}
     return {'-': lambda: session.run(None, feed)}

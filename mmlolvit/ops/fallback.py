@@ -41,9 +41,10 @@ def missing_op(name: str):
         raise MissingOpError(
             f'{name}: this mmcv has no compiled operators, and mmlolvit stands in only for nms, '
             "roi_align with pool_mode='avg' and sigmoid_focal_loss. Use a model that does without "
-            'it, or install mmcv with its compiled operators: with torch and a C++ compiler in '
-            'place, reinstall the full mmcv package of your stack (not its lite edition) with '
-            'pip install --no-build-isolation --no-cache-dir --force-reinstall --no-deps.'
+            'it, or install mmcv with its compiled operators: with torch, setuptools 80 and a '
+            'C++ compiler in place, reinstall the full mmcv package of your stack (not its lite '
+            'edition) with pip install --no-build-isolation --no-cache-dir --force-reinstall '
+            '--no-deps.'
         )
 
     missing.__name__ = missing.__qualname__ = name
