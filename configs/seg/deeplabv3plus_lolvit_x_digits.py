@@ -5,4 +5,8 @@ _base_ = [
     '../_base_/seg_runtime.py',
 ]
 
-model = dict(decode_head=dict(num_classes=11, channels=64))
+model = dict(
+    decode_head=dict(
+        num_classes=11, channels=64, loss_decode=dict(class_weight=_base_.class_weight)
+    )
+)

@@ -7,6 +7,11 @@ _base_ = [
 
 # A neck and a head of a quarter of the width, for small pictures of few classes.
 model = dict(
-    neck=dict(out_channels=64),
-    decode_head=dict(num_classes=11, in_channels=[64, 64, 64, 64], channels=64),
+    neck=dict(out_channels=64, norm_cfg=dict(type='BN')),
+    decode_head=dict(
+        num_classes=11,
+        in_channels=[64, 64, 64, 64],
+        channels=64,
+        loss_decode=dict(class_weight=_base_.class_weight),
+    ),
 )

@@ -17,6 +17,8 @@ metainfo = dict(
         [250, 190, 212],
     ],
 )
+# The ground has seven of eight pixels, and evenly weighted it is all that a net learns for long.
+class_weight = [0.3] + [1.0] * 10
 data_preprocessor = dict(
     type='SegDataPreProcessor',
     mean=[123.675, 116.28, 103.53],
