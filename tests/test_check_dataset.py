@@ -155,11 +155,6 @@ FAULTS = {
         ('image cannot be read', 'train/3/3.jpg', 'ignore_empty'),
         'train_dataloader.dataset.pipeline.0.ignore_empty=True',
     ),
-    'overlap': (
-        CLS,
-        lambda: copy_decoded('data/digits/train/3/3.jpg', 'data/digits/val/4/copy.png'),
-        ('images that are trained on too', 'val/4/copy.png = data/digits/train/3/3.jpg'),
-    ),
     'small head': (
         CLS,
         lambda: None,
@@ -230,11 +225,6 @@ FAULTS = {
         DET,
         lambda: edit_first('images', width=480, height=640),
         ('image of another size', '0.jpg is 480 x 640, not 640 x 480'),
-    ),
-    'overlap of COCO': (
-        DET,
-        lambda: shutil.copy(COCO / 'train2017/0.jpg', COCO / 'val2017/1.jpg'),
-        ('images that are trained on too', 'val2017/1.jpg = data/coco/train2017/0.jpg'),
     ),
     'no polygon': (
         'det/mask-rcnn_lolvit_x_coco',
@@ -355,6 +345,23 @@ def test_what_training_means_to_leave_out_is_a_note(trees, tmp_path, capsys):
     assert ('images without annotation (1)', '2.jpg', 'left out, by filter_cfg') in notes
     assert ('images that the annotation file does not name (1)', 'extra.jpg', 'left out') in notes
     assert 'crowds and ignored boxes (1)' in [title for title, *_ in notes]
+
+
+@pytest.mark.parametrize(
+    'config, copy, source, target',
+    [
+        (CLS, copy_decoded, 'data/digits/train/3/3.jpg', 'data/digits/val/4/copy.png'),
+        (DET, shutil.copy, 'data/coco/train2017/0.jpg', 'data/coco/val2017/1.jpg'),
+    ],
+)
+def test_a_copy_of_a_training_image_is_a_note(
+    config, copy, source, target, trees, tmp_path, capsys
+):
+    shutil.copytree(trees[config], tmp_path, dirs_exist_ok=True)
+    copy(source, target)
+    assert check([path_of(config), '--cfg-options', *HERE]) == 0
+    out = capsys.readouterr().out
+    assert f'note: images that are trained on too (1)\n    {target} = {source}\n' in out
 
 
 # Options for one quick step of each config.

@@ -305,7 +305,7 @@ def check_samples(dataset, key: str, workers: int, training: bool, trained: dict
             trained[digest] = path
         elif digest in trained:
             mend = 'a score on what was trained on says little: take them out of one of the sets'
-            findings.error('images that are trained on too', f'{path} = {trained[digest]}', mend)
+            findings.note('images that are trained on too', f'{path} = {trained[digest]}', mend)
 
 
 def keep(sample):
