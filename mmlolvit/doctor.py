@@ -24,11 +24,20 @@ PROVIDERS = {
 }
 TASKS = {'mmpretrain': 'classification', 'mmdet': 'detection', 'mmseg': 'segmentation'}
 REQUIRED = ('torch', 'torchvision', 'numpy', 'cv2', 'mmengine', 'mmcv')
-OPTIONAL = ('timm', 'onnx', 'onnxruntime')
+OPTIONAL = ('sklearn', 'timm', 'onnx', 'onnxruntime')
 # What torchvision raises beside a torch that it was not built for.
 BUILD_ERROR = re.compile(r'operator torchvision::|undefined symbol|CUDA|libtorch|libc10|libcu')
-INSTALL_TORCH = 'pip install -r requirements/torch.txt'
 INSTALL_STACK = 'pip install --no-deps -r requirements/openmmlab.txt'
+# Where a module's distribution has another name.
+DISTRIBUTIONS = {
+    'cv2': 'opencv-python-headless',
+    'mmcv': 'mmcv-lite',
+    'mmseg': 'mmsegmentation',
+    'PIL': 'pillow',
+    'skimage': 'scikit-image',
+    'sklearn': 'scikit-learn',
+    'yaml': 'PyYAML',
+}
 
 
 class Part(NamedTuple):
@@ -95,6 +104,25 @@ def find_stack(dists: Mapping[str, str]) -> str:
     return stacks.pop() if len(stacks) == 1 else 'mixed' if stacks else 'none'
 
 
+def install(name: str, dists: Mapping[str, str]) -> str:
+    """The command that installs the part ``name`` and leaves the stack that is there."""
+    upstream = find_stack(dists) == 'upstream'
+    if name.startswith('torch'):
+        return f'pip install -r requirements/{"upstream-torch" if upstream else "torch"}.txt'
+    if name not in (*REQUIRED, *TASKS):
+        return f'pip install {DISTRIBUTIONS.get(name, name)}'
+    if not upstream:
+        return INSTALL_STACK
+    pins = 'upstream-torch' if name == 'numpy' else 'upstream'
+    return f'pip install --no-deps -c requirements/{pins}.txt {DISTRIBUTIONS.get(name, name)}'
+
+
+def mend(name: str, part: Part, dists: Mapping[str, str]) -> str:
+    """The command that mends a part which is missing, or lacks a module that it imports."""
+    lacking = re.match(r"ModuleNotFoundError: No module named '(\w+)'", part.error or '')
+    return install(lacking.group(1) if lacking else name, dists)
+
+
 def check_stack(dists: Mapping[str, str]) -> list[Finding]:
     """Distributions that overwrite each other's files, or libraries of two stacks together."""
     findings = []
@@ -152,7 +180,7 @@ def check_age(dists: Mapping[str, str]) -> list[Finding]:
     ]
 
 
-def check_torch(parts: Mapping[str, Part]) -> list[Finding]:
+def check_torch(dists: Mapping[str, str], parts: Mapping[str, Part]) -> list[Finding]:
     """torch and torchvision must come from one build."""
     torch, torchvision = parts['torch'], parts['torchvision']
     builds = [(part.version or '').partition('+')[2] for part in (torch, torchvision)]
@@ -165,26 +193,26 @@ def check_torch(parts: Mapping[str, Part]) -> list[Finding]:
         Finding(
             f'torch {torch} and torchvision {torchvision} come from different builds{reason}',
             'install both by one command, from one source: '
-            'pip install --force-reinstall -r requirements/torch.txt',
+            f'{install("torch", dists)} --force-reinstall',
         )
     ]
 
 
-def check_required(parts: Mapping[str, Part]) -> list[Finding]:
+def check_required(dists: Mapping[str, str], parts: Mapping[str, Part]) -> list[Finding]:
     """Parts without which nothing trains."""
     findings = []
     for name in REQUIRED:
         part = parts[name]
         if part.version or (name == 'torchvision' and BUILD_ERROR.search(part.error or '')):
             continue
-        remedy = INSTALL_TORCH if name.startswith('torch') else INSTALL_STACK
+        remedy = mend(name, part, dists)
         if 'libGL' in (part.error or ''):
             remedy = 'pip uninstall -y opencv-python && pip install opencv-python-headless'
         findings.append(Finding(f'{name} {explain(part)}', remedy))
     return findings
 
 
-def check_tasks(parts: Mapping[str, Part]) -> list[Finding]:
+def check_tasks(dists: Mapping[str, str], parts: Mapping[str, Part]) -> list[Finding]:
     """A missing task library stops its own task; with none of them, nothing trains."""
     missing = [name for name in TASKS if not parts[name].version]
     findings = []
@@ -192,14 +220,23 @@ def check_tasks(parts: Mapping[str, Part]) -> list[Finding]:
         findings.append(
             Finding(
                 f'{name} {explain(parts[name])}: no {TASKS[name]}',
-                f'{INSTALL_STACK} (upstream: pip install {PROVIDERS[name]["upstream"][0]})',
+                mend(name, parts[name], dists),
                 fatal=len(missing) == len(TASKS),
             )
         )
     return findings
 
 
-def check_ops(parts: Mapping[str, Part]) -> list[Finding]:
+def check_embedded(parts: Mapping[str, Part]) -> list[Finding]:
+    """The embedded data sets are made of scikit-learn's digits."""
+    part = parts['sklearn']
+    if part.version:
+        return []
+    problem = f'scikit-learn {explain(part)}: no embedded data sets'
+    return [Finding(problem, install('sklearn', {}), fatal=False)]
+
+
+def check_ops(dists: Mapping[str, str], parts: Mapping[str, Part]) -> list[Finding]:
     """mmcv's compiled operators may be absent, but not broken."""
     error = parts['mmcv._ext'].error
     if not error:
@@ -207,17 +244,18 @@ def check_ops(parts: Mapping[str, Part]) -> list[Finding]:
     return [
         Finding(
             f"mmcv's compiled operators do not load ({error}): built for another torch",
-            f'pip uninstall -y onedl-mmcv mmcv && {INSTALL_STACK} --no-cache-dir',
+            f'pip uninstall -y onedl-mmcv mmcv && {install("mmcv", dists)} --no-cache-dir',
         )
     ]
 
 
 def diagnose(dists: Mapping[str, str], parts: Mapping[str, Part]) -> list[Finding]:
     """Every finding, those that stop training first."""
-    basis = [*check_torch(parts), *check_required(parts)]
+    basis = [*check_torch(dists, parts), *check_required(dists, parts)]
     # On a broken basis nothing loads: the rest would repeat the same error.
-    rest = [] if basis else [*check_ops(parts), *check_tasks(parts)]
+    rest = [] if basis else [*check_ops(dists, parts), *check_tasks(dists, parts)]
     findings = [*check_stack(dists), *basis, *rest, *check_opencv(dists), *check_age(dists)]
+    findings += check_embedded(parts)
     return sorted(findings, key=lambda finding: not finding.fatal)
 
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import cv2
 import numpy as np
 
-from .doctor import INSTALL_STACK, PROVIDERS, find_stack, installed_distributions
+from .doctor import install, installed_distributions
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,7 @@ class Task:
         """What is not installed and the command that mends it; None where all is well."""
         if find_spec(self.scope):
             return None
-        stack = find_stack(installed_distributions())
-        upstream = f'pip install {PROVIDERS[self.scope]["upstream"][0]}'
-        return (
-            f'{self.scope} is not installed: {upstream if stack == "upstream" else INSTALL_STACK}'
-        )
+        return f'{self.scope} is not installed: {install(self.scope, installed_distributions())}'
 
 
 def plain(value):

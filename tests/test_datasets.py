@@ -48,6 +48,19 @@ def test_datasets_import_without_mmpretrain():
     subprocess.run([sys.executable, '-c', code], check=True)
 
 
+def test_without_scikit_learn_the_embedded_sets_say_what_to_install(tmp_path):
+    code = (
+        "import sys; sys.modules['sklearn.datasets'] = None; from mmlolvit.datasets import *\n"
+        "build_digits('digits')"
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert 'UserError: the embedded data sets are made' in done.stderr
+    assert 'pip install scikit-learn' in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_sample_is_in_both_splits():
     train, val = split_indices('train'), split_indices('val')
     assert (len(train), len(val)) == (1437, 360)

@@ -1,5 +1,9 @@
 """The doctor on this environment, and each trap on made-up lists of what is installed."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from mmlolvit import doctor
@@ -27,9 +31,8 @@ UPSTREAM = {
     'mmdet': '3.3.0',
     'mmsegmentation': '1.2.2',
 }
-WORKING = {name: Part('1.0') for name in (*doctor.REQUIRED, *doctor.TASKS)} | {
-    'mmcv._ext': Part('1.0')
-}
+PARTS = (*doctor.REQUIRED, *doctor.TASKS)
+WORKING = {name: Part('1.0') for name in (*PARTS, 'mmcv._ext', 'sklearn')}
 
 
 def diagnose(dists=MAINTAINED, **parts):
@@ -42,6 +45,16 @@ def test_report_on_this_environment(capsys):
     for name in ('python', 'torch', 'mmcv ops', 'stack', 'GPU', *doctor.REQUIRED, *doctor.TASKS):
         assert f'\n{name} ' in report
     assert 'Ready for classification' in report
+
+
+def test_exit_code_1_where_training_cannot_work(tmp_path):
+    (tmp_path / 'cv2.py').write_text("raise ImportError('libGL.so.1: cannot open')\n")
+    code = [sys.executable, '-m', 'mmlolvit.doctor']
+    env = dict(os.environ, PYTHONPATH=str(tmp_path))
+    done = subprocess.run(code, capture_output=True, text=True, env=env)
+    assert done.returncode == 1, done
+    assert done.stdout.endswith('Training cannot work here.\n')
+    assert 'error: cv2 cannot be imported' in done.stdout
 
 
 def test_probe_survives_what_is_missing():
@@ -141,6 +154,26 @@ def test_a_part_that_everything_needs_is_fatal(name, part):
     assert finding.fatal
     assert finding.problem.startswith(name)
     assert 'pip install' in finding.remedy
+
+
+@pytest.mark.parametrize('name', [*PARTS, 'mmcv._ext'])
+def test_remedies_do_not_install_the_maintained_stack_over_upstreams(name):
+    part = Part(error='ImportError: undefined symbol: x') if name == 'mmcv._ext' else Part()
+    (finding,) = diagnose(UPSTREAM, **{name: part})
+    assert 'requirements/upstream' in finding.remedy
+    assert 'openmmlab.txt' not in finding.remedy
+
+
+@pytest.mark.parametrize('dists', [MAINTAINED, UPSTREAM], ids=['maintained', 'upstream'])
+def test_a_module_that_a_library_lacks_is_the_one_to_install(dists):
+    (finding,) = diagnose(dists, mmseg=Part(error="ModuleNotFoundError: No module named 'ftfy'"))
+    assert finding.remedy == 'pip install ftfy'
+
+
+def test_without_scikit_learn_there_are_no_embedded_sets():
+    (finding,) = diagnose(sklearn=Part())
+    assert not finding.fatal
+    assert finding.remedy == 'pip install scikit-learn'
 
 
 def test_missing_libgl_asks_for_the_headless_opencv():

@@ -19,7 +19,13 @@ SIDE = 64
 
 @lru_cache(maxsize=1)
 def _samples() -> dict[str, np.ndarray]:
-    from sklearn.datasets import load_digits
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f'the embedded data sets are made of the digits in scikit-learn: {error}; '
+            'pip install scikit-learn'
+        ) from error
 
     digits = load_digits()
     by_class = np.argsort(digits.target, kind='stable')
