@@ -1,10 +1,13 @@
 import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from mmcv.cnn import fuse_conv_bn
-from mmengine.registry import MODELS
-from torch import nn
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor, nn
 
 from mmlolvit.deploy import fuse
 from mmlolvit.models import FWAPlugin, LOLViT
@@ -12,13 +15,23 @@ from mmlolvit.models.lolvit import ARCHS
 
 from .test_models import settled
 
+CONFIGS = Path(__file__).parents[1] / 'configs'
+DECODERS = [f'seg/{name}_lolvit_x_digits' for name in ('fpn', 'segformer', 'deeplabv3plus')]
 LIMITS = {torch.float32: 1e-4, torch.float64: 1e-10}
 
 
+def tensors_of(outputs) -> Iterator[Tensor]:
+    for output in outputs:
+        if isinstance(output, Tensor):
+            yield output
+        else:
+            yield from tensors_of(output)
+
+
 @torch.no_grad()
-def difference(a: nn.Module, b: nn.Module, dtype: torch.dtype) -> float:
+def difference(a: Callable, b: Callable, dtype: torch.dtype) -> float:
     x = torch.randn(2, 3, 70, 130, dtype=dtype)
-    pairs = list(zip(a(x), b(x), strict=True))
+    pairs = list(zip(tensors_of(a(x)), tensors_of(b(x)), strict=True))
     return max(((i - j).abs().max() / i.abs().max()).item() for i, j in pairs)
 
 
@@ -54,6 +67,20 @@ def test_a_whole_classifier():
     fused = fuse(copy.deepcopy(model))
     assert not [m for m in fused.modules() if isinstance(m, nn.BatchNorm2d)]
     assert difference(model, fused, torch.float32) < 1e-4
+
+
+@pytest.mark.parametrize(
+    'config', ['det/ssdlite_lolvit_x_digits', 'det/mask-rcnn_lolvit_x_digits', *DECODERS]
+)
+def test_whole_detectors_and_decoders(config):
+    torch.manual_seed(0)
+    cfg = Config.fromfile(CONFIGS / f'{config}.py')
+    init_default_scope(cfg.default_scope)
+    model = settled(MODELS.build(cfg.model))
+    fused = fuse(copy.deepcopy(model))
+    assert not [m for m in fused.modules() if isinstance(m, nn.BatchNorm2d)]
+    forward = dict(det='extract_feat', seg='_forward')[config[:3]]
+    assert difference(getattr(model, forward), getattr(fused, forward), torch.float32) < 1e-4
 
 
 def test_the_plugin_layer():

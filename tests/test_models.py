@@ -1,7 +1,9 @@
 import copy
 import itertools
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from mmlolvit.models.lolvit import ARCHS
 from mmlolvit.ops import supplied
 
 TINY = dict(stem=8, channels=(16, 24, 32, 48), depths=(1, 1, 1, 1))
+TABLE = (Path(__file__).parents[1] / 'docs/architecture.md').read_text()
 BUDGETS = dict(  # parameters with a 1000-class head, MACs, activations, at 256 x 256
     xx=dict(params=(0, 1.3e6)),
     x=dict(params=(1.8e6, 2.4e6), macs=(0.2e9, 0.32e9), activations=(0, 2.5e6)),
@@ -87,7 +90,7 @@ def test_layout_precision_and_compilation_change_only_the_rounding(arch):
 
 
 @pytest.mark.parametrize('arch', ARCHS)
-def test_stays_within_its_budget(arch):
+def test_stays_within_its_budget_and_is_as_the_docs_say(arch):
     model = LOLViT(arch).eval()
     params = sum(p.numel() for p in model.parameters())
     fused = fuse(model)  # or the counter takes a norm for MACs
@@ -100,6 +103,14 @@ def test_stays_within_its_budget(arch):
     )
     for key, (low, high) in BUDGETS[arch].items():
         assert low <= measured[key] <= high, (key, measured[key])
+    row = re.search(rf'^\| {arch.upper()} \| 16 .* M \|$', TABLE, re.MULTILINE).group()
+    assert row.endswith(
+        '| {params:.2f} M | {macs:.3f} G | {activations:.2f} M |'.format(
+            params=measured['params'] / 1e6,
+            macs=measured['macs'] / 1e9,
+            activations=measured['activations'] / 1e6,
+        )
+    )
 
 
 def test_frozen_stages_and_norm_eval_survive_train():
@@ -222,6 +233,27 @@ def test_bad_inputs_are_named(shape, message):
         LOLViT(TINY).train()(torch.randn(shape))
 
 
+@pytest.mark.parametrize(
+    'kwargs',
+    [dict(norm_eval=True), dict(frozen_stages=4), dict(norm_cfg=dict(type='GN', num_groups=4))],
+    ids=str,
+)
+def test_one_value_per_channel_is_fine_where_no_batchnorm_trains(kwargs):
+    (out,) = LOLViT(TINY, **kwargs).train()(torch.randn(1, 3, 32, 32))
+    assert out.shape[2:] == (1, 1) and out.isfinite().all()
+
+
+def test_padding_a_batch_changes_the_features_little():
+    torch.manual_seed(0)
+    x = torch.nn.functional.interpolate(torch.randn(1, 3, 20, 20), scale_factor=8)
+    padded = torch.nn.functional.pad(x, (0, 32))  # a sixth of it, whose windows are all zero
+    model, twin = settled(LOLViT('x')), settled(LOLViT('x', global_share=0))
+    for net, most in ((model, 0.25), (twin, 1e-5)):
+        with torch.no_grad():
+            alone, beside = net(x)[0][..., :-2], net(padded)[0][..., :3]
+        assert (beside - alone).norm() < most * alone.norm()
+
+
 BUILD = """
 {first}
 from mmengine.config import ConfigDict
@@ -234,8 +266,9 @@ for type, kwargs in [('LOLViT', {{}}), ('FastWindowAttention', dict(in_channels=
 
 @pytest.mark.slow
 @pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain', 'mmdet', 'mmseg'])
-def test_builds_in_every_scope_with_nothing_imported(scope):
-    # These need mmcv's operators themselves: where none are compiled, ours must be there before.
+def test_builds_in_every_scope_without_custom_imports(scope):
+    # Nothing is imported before, except where a library needs mmcv's operators at once and none are
+    # compiled: there `import mmlolvit` supplies ours.
     upstream = find_stack(installed_distributions()) == 'upstream'
     need_ops = ('mmdet', 'mmseg') if upstream else ('mmdet',)
     first = 'import mmlolvit' if scope in need_ops and supplied() else ''

@@ -158,7 +158,8 @@ class LOLViT(BaseModule):
             )
         stride = STEM_STRIDE * 2 ** len(self.stages)
         positions = x.shape[0] * -(-x.shape[2] // stride) * -(-x.shape[3] // stride)
-        if positions == 1 and self.training and not self.norm_eval:
+        last = self.stages[-1].modules()
+        if positions == 1 and any(m.training for m in last if isinstance(m, _BatchNorm)):
             raise ValueError(
                 'BatchNorm cannot train on one value per channel: the last map of a batch of '
                 f'{tuple(x.shape)} is 1 x 1. Use a larger batch, images of more than {stride} '
