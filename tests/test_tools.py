@@ -18,7 +18,13 @@ from mmengine.registry import MODELS, OPTIM_WRAPPERS
 from mmengine.structures import InstanceData
 from sklearn.datasets import load_digits
 
-from mmlolvit.cli.backbone import check_pretrained, find_pretrained, start_backbone
+from mmlolvit.cli.backbone import (
+    check_pretrained,
+    find_init,
+    find_pretrained,
+    keep_norm_eval,
+    start_backbone,
+)
 from mmlolvit.cli.checkpoints import newest_intact
 from mmlolvit.cli.common import exits
 from mmlolvit.cli.publish_model import main as run_publish
@@ -295,8 +301,9 @@ def test_a_config_may_name_the_pretrained_backbone(here, prefix):
 def test_a_pretrained_backbone_without_its_prefix_is_refused(here):
     cfg = starting_from('trained/epoch_1.pth', None)
     model = torch.nn.ModuleDict(dict(backbone=MODELS.build(cfg.model.backbone)))
-    with pytest.raises(UserError, match=r'stem.conv.weight is missing'):
+    with pytest.raises(UserError, match=r'stem.conv.weight is missing') as refusal:
         check_pretrained(model, **find_pretrained(cfg))
+    assert all(f'{name} is missing' in str(refusal.value) for name in model.backbone.state_dict())
 
 
 @pytest.mark.parametrize('batch_size, said, kept', [(2, None, True), (8, None, None), (2, 0, 0)])
@@ -306,6 +313,9 @@ def test_small_batches_keep_pretrained_statistics(batch_size, said, kept):
         cfg.model.backbone.norm_eval = said
     find_pretrained(cfg)
     assert cfg.model.backbone.get('norm_eval') == kept
+    resumed = starting_from('some.pth', 'backbone.', batch_size=batch_size)
+    keep_norm_eval(resumed, dict(meta=dict(cfg=cfg.pretty_text)))
+    assert resumed.model.backbone.get('norm_eval') == (kept or None)
 
 
 def test_other_backbones_load_as_their_library_does():
@@ -313,6 +323,7 @@ def test_other_backbones_load_as_their_library_does():
     cfg.model.backbone = dict(type='ResNet', depth=50, init_cfg=cfg.model.backbone.init_cfg)
     before = cfg.to_dict()
     assert find_pretrained(cfg) is None
+    assert find_init(cfg)['checkpoint'] == 'torchvision://resnet50'
     assert cfg.to_dict() == before
     start_backbone(cfg, 'resnet.pth')
     assert find_pretrained(cfg) == dict(checkpoint='resnet.pth', prefix='backbone.')
@@ -416,6 +427,26 @@ BAD_TRAINING = {
         "unknown optimizer type 'AdamV'",
         'did you mean',
     ),
+    'optimizer wrapper type': (
+        ['tiny.py', *option('optim_wrapper.type=OptimWraper')],
+        "'OptimWraper'",
+        'did you mean OptimWrapper',
+    ),
+    'collate function': (
+        ['tiny.py', *option('train_dataloader.collate_fn.type=default_colate')],
+        "unknown function type 'default_colate'",
+        'did you mean default_collate',
+    ),
+    'argument': (
+        ['tiny.py', *option('model.backbone.archh=x')],
+        "LOLViT got an unexpected keyword argument 'archh'",
+        'did you mean arch?',
+    ),
+    'argument that is missing': (
+        ['tiny.py', '--cfg-options', 'model.head=dict(type=LinearClsHead,num_classes=10)'],
+        'LinearClsHead missing 1 required positional argument',
+        "'in_channels'",
+    ),
     'arch': (['tiny.py', *option('model.backbone.arch=y')], 'arch must be one of', "'y'"),
     'out_indices': (['tiny.py', *option('model.backbone.out_indices=4')], 'out_indices', '4'),
     'channels': (['tiny.py', *option('model.backbone.in_channels=1')], '(B, 1, H, W)', '(8, 3,'),
@@ -455,6 +486,7 @@ BAD_TESTING = {
     'truncated': (['cut.pth'], 'cut.pth is cut short', ''),
     'damaged': (['damaged.pth'], 'damaged', ''),
     'text': (['afile'], 'no checkpoint', ''),
+    'class that is gone': (['foreign.pth'], 'foreign.pth', 'gone_module'),
     'no weights': (['list.pth'], 'not a checkpoint', 'state_dict'),
     'other arch': (['trained/epoch_1.pth', *OTHER_ARCH], 'tensors differ', 'expected ('),
     'out suffix': (['trained/epoch_1.pth', '--out', 'x.pkl'], '.json', 'x.pkl'),
@@ -487,6 +519,11 @@ def bad_files(here):
     Path('cut.pth').write_bytes(whole[:half])
     Path('damaged.pth').write_bytes(whole[:half] + bytes(1000) + whole[half + 1000 :])
     torch.save([1, 2], 'list.pth')
+    sys.modules['gone_module'] = type(sys)('gone_module')
+    kind = type('Thing', (), dict(__module__='gone_module'))
+    sys.modules['gone_module'].Thing = kind
+    torch.save(dict(state_dict=dict(weight=torch.zeros(1)), thing=kind()), 'foreign.pth')
+    del sys.modules['gone_module']
     torch.save(dict(state_dict=dict(weight=torch.zeros(1))), 'bare.pth')
 
 

@@ -11,6 +11,10 @@ from ..models import LOLViT
 from .checkpoints import read_checkpoint, require_equal
 
 SMALL_BATCH = 4  # images on a device; below it BatchNorm keeps pretrained statistics (our choice)
+ANOTHER_BACKBONE = (
+    "Name a checkpoint whose backbone has this config's arch; in init_cfg, with the prefix that "
+    "its tensors have, as in prefix='backbone.'."
+)
 
 
 def start_backbone(cfg: Config, path: str) -> None:
@@ -31,10 +35,7 @@ def find_pretrained(cfg: Config) -> dict | None:
     the config says otherwise. The backbones of other libraries, which load in ways of their own,
     count only if their `init_cfg` has a prefix.
     """
-    backbone = cfg.model.get('backbone', {})
-    inits = backbone.get('init_cfg') or []
-    inits = [inits] if isinstance(inits, dict) else inits
-    init = next((init for init in inits if init.get('type') == 'Pretrained'), None)
+    backbone, init = cfg.model.get('backbone', {}), find_init(cfg)
     if init is None:
         return None
     with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
@@ -48,6 +49,23 @@ def find_pretrained(cfg: Config) -> dict | None:
     return dict(checkpoint=init.checkpoint, prefix=prefix and prefix.rstrip('.') + '.')
 
 
+def find_init(cfg: Config) -> dict | None:
+    """The part of the backbone's `init_cfg` that is of type Pretrained, or None."""
+    inits = cfg.model.get('backbone', {}).get('init_cfg') or []
+    inits = [inits] if isinstance(inits, dict) else inits
+    return next((init for init in inits if init.get('type') == 'Pretrained'), None)
+
+
+def keep_norm_eval(cfg: Config, checkpoint: dict) -> None:
+    """Let a resumed backbone keep its BatchNorm statistics if it did when it was saved.
+
+    By then the config may not name the weights that it started from.
+    """
+    saved = Config.fromstring(checkpoint['meta'].get('cfg') or 'model = {}', '.py')
+    if saved.model.get('backbone', {}).get('norm_eval'):
+        cfg.model.backbone.setdefault('norm_eval', True)
+
+
 def check_pretrained(model: Module, checkpoint: str, prefix: str | None) -> str:
     """A line for the log on the tensors that the model's backbone starts from.
 
@@ -58,7 +76,7 @@ def check_pretrained(model: Module, checkpoint: str, prefix: str | None) -> str:
     expected = backbone.state_dict()
     weights = read_checkpoint(checkpoint)['state_dict']
     used = {name: weights[key] for name in expected if (key := (prefix or '') + name) in weights}
-    require_equal(expected, used, checkpoint)
+    require_equal(expected, used, checkpoint, shown=None, mend=ANOTHER_BACKBONE)
     kept = ', BatchNorm statistics kept (norm_eval)' if getattr(backbone, 'norm_eval', 0) else ''
     return f'Loaded {len(used)} of {len(expected)} backbone tensors from {checkpoint}{kept}.'
 
@@ -68,4 +86,5 @@ def require_backbone(model: Module, path: str) -> None:
     weights = read_checkpoint(path)['state_dict']
     model = getattr(model, 'module', model)
     expected = {k: v for k, v in model.state_dict().items() if k.startswith('backbone.')}
-    require_equal(expected, {k: weights[k] for k in expected if k in weights}, path)
+    used = {k: weights[k] for k in expected if k in weights}
+    require_equal(expected, used, path, shown=None, mend=ANOTHER_BACKBONE)

@@ -4,7 +4,6 @@ import re
 import sys
 import zipfile
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from mmengine.optim import OneCycleParamScheduler
@@ -28,11 +27,15 @@ def read_checkpoint(path: str) -> dict:
         found = f'; in {folder} there are {", ".join(others)}' if others else ''
         wrong = 'is a folder, expected a file' if Path(path).is_dir() else 'does not exist'
         raise UserError(f'checkpoint {path} {wrong}{found}')
-    if local and not is_intact(path):
-        raise UserError(f'{path} is cut short, damaged or no checkpoint; copy or train it again')
+    damaged = UserError(f'{path} is cut short, damaged or no checkpoint; copy or train it again')
+    archive = not local or zipfile.is_zipfile(path)  # or pickled, as PyTorch did before 1.6
+    if local and archive and not is_intact(path):
+        raise damaged
     try:
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger=None)
-    except (RuntimeError, UnpicklingError, EOFError, OSError) as error:
+    except Exception as error:  # what is pickled can fail in any way
+        if not archive:
+            raise damaged from error
         raise UserError(f'checkpoint {path} cannot be read: {error}') from error
     if isinstance(checkpoint, dict):
         checkpoint = checkpoint if 'state_dict' in checkpoint else dict(state_dict=checkpoint)
@@ -43,9 +46,7 @@ def read_checkpoint(path: str) -> dict:
 
 
 def is_intact(path: str) -> bool:
-    """Whether a file is a zip archive, as PyTorch's checkpoints are, with its checksums right."""
-    if not zipfile.is_zipfile(path):
-        return False
+    """Whether the checksums of a zip archive, as PyTorch's checkpoints are, are right."""
     with zipfile.ZipFile(path) as archive:
         return archive.testzip() is None  # torch.load does not compare checksums
 
@@ -74,11 +75,17 @@ def newest_intact(work_dir: str) -> str | None:
     return None
 
 
-def require_equal(model: torch.nn.Module | dict, weights: dict, path: str) -> None:
+def require_equal(
+    model: torch.nn.Module | dict,
+    weights: dict,
+    path: str,
+    shown: int | None = 5,
+    mend: str = 'Use the config that it was trained with.',
+) -> None:
     """Raise UserError unless the state_dict ``weights``, read from ``path``, is the model's.
 
     The model may stand for itself, be wrapped (distributed, test-time augmentation), or be a
-    state_dict. The message lists the tensors that differ.
+    state_dict. The message lists the tensors that differ, the first `shown` of them or all.
     """
     while hasattr(model, 'module'):
         model = model.module
@@ -91,8 +98,8 @@ def require_equal(model: torch.nn.Module | dict, weights: dict, path: str) -> No
     wrong += [f'{name} is missing' for name in expected if name not in weights]
     wrong += [f'{name} is not expected' for name in weights if name not in expected]
     if wrong:
-        shown = '\n  '.join(wrong[:5] + ['...'] * (len(wrong) > 5))
+        lines = '\n  '.join(wrong[:shown] + ['...'] * (len(wrong) > len(wrong[:shown])))
         raise UserError(
             f'checkpoint {path} is of another architecture than the config: '
-            f'{len(wrong)} tensors differ\n  {shown}\nUse the config that it was trained with.'
+            f'{len(wrong)} tensors differ\n  {lines}\n{mend}'
         )

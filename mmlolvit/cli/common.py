@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import functools
+import inspect
 import os
 import re
 import sys
@@ -79,8 +80,8 @@ def explain(error: Exception) -> str | None:
     """What the user can mend, or None for a bug.
 
     Besides a UserError, that is what a library's data set stumbles over when it lists its samples,
-    a ValueError that mmlolvit raises on arguments or input it refuses, and a KeyError for a type
-    that no registry knows.
+    a ValueError that mmlolvit raises on arguments or input it refuses, a KeyError for a type that
+    no registry knows, and a TypeError for an argument that a type does not take.
     """
     text = str(error.args[0]) if error.args else ''
     if isinstance(error, UserError):
@@ -94,6 +95,8 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, ValueError):
         refused = Path(last.filename).is_relative_to(PACKAGE) and last.line.startswith('raise ')
         return text if refused else None
+    if isinstance(error, TypeError):
+        return explain_call(error)
     if not isinstance(error, KeyError):
         return None
     if match := re.match(r'(\S+) is not in the (?:\S+::)?(.+?) registry', text):
@@ -104,6 +107,21 @@ def explain(error: Exception) -> str | None:
     return None
 
 
+def explain_call(error: TypeError) -> str | None:
+    """Message for what the config gives to a type that does not take it, or None for a bug."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    names = frame.f_locals
+    if frame.f_code.co_name == 'build_dataloader' and names.get('collate_fn', 0) is None:
+        return explain_type(names['collate_fn_type'], 'function')
+    refused = r'__init__\(\) (got an unexpected keyword argument (.+)|missing .+)'
+    wrong = re.search(refused, str(error))
+    if frame.f_code.co_name != 'build_from_cfg' or not wrong:
+        return None
+    kind, name = names['obj_cls'], wrong.group(2) or ''
+    known = {key.lower(): key for key in inspect.signature(kind).parameters}
+    return f'the config: {kind.__name__} {wrong.group(1)}' + did_you_mean(name.strip("'"), known)
+
+
 def explain_type(name: str, kind: str) -> str:
     """Message for a type ``name`` that is not in the registries called ``kind``."""
     scope, _, bare = name.rpartition('.')
@@ -111,9 +129,12 @@ def explain_type(name: str, kind: str) -> str:
         return f'type {name!r}: {missing}'
     known = {}
     for root in vars(mmengine.registry).values():
-        if isinstance(root, Registry) and root.name == kind:
+        if not isinstance(root, Registry):
+            continue
+        children = root.children.values()
+        if kind in {root.name, *(child.name for child in children)}:
             known |= {key.lower(): key for key in root.module_dict}
-            for child in root.children.values():
+            for child in children:
                 known |= {key.lower(): f'{child.scope}.{key}' for key in child.module_dict}
     return f'the config names an unknown {kind} type {name!r}' + did_you_mean(bare, known)
 

@@ -6,7 +6,14 @@ from mmengine.registry import OPTIMIZERS
 
 from ..datasets import ensure_embedded
 from ..errors import UserError
-from .backbone import check_pretrained, find_pretrained, require_backbone, start_backbone
+from .backbone import (
+    check_pretrained,
+    find_init,
+    find_pretrained,
+    keep_norm_eval,
+    require_backbone,
+    start_backbone,
+)
 from .checkpoints import newest_intact, read_training_state, require_equal
 from .common import exits, explain_type, load_run, make_run_parser
 from .data import check_data
@@ -55,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
         require_backbone(runner.model, cfg.load_from)
     elif pretrained:
         runner.logger.info(check_pretrained(runner.model, **pretrained))
-    elif task.starts_from_classifier:
+    elif task.starts_from_classifier and not find_init(cfg):
         runner.logger.warning(
             'The backbone starts from random weights. To start from those of a trained '
             f'classifier: python tools/train.py {args.config} --backbone-checkpoint CKPT'
@@ -100,6 +107,7 @@ def find_start(cfg: Config, resume: str | None) -> dict | None:
         return None
     checkpoint = read_training_state(path)
     cfg.load_from, cfg.resume = path, True
+    keep_norm_eval(cfg, checkpoint)
     randomness = cfg.get('randomness') or {}
     if randomness.get('seed') is None:  # MMEngine restores it too late for the order of the data
         cfg.randomness = dict(randomness, seed=checkpoint['meta'].get('seed'))
