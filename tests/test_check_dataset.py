@@ -10,9 +10,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
 
 from mmlolvit.cli.check_dataset import main as check
+from mmlolvit.cli.samples import BadSample, guard
 from mmlolvit.cli.test import main as run_test
+from mmlolvit.cli.test import use_tta
 from mmlolvit.cli.train import main as run_train
 
 from .real_data import jpeg, write_bdd100k, write_coco, write_imagenet
@@ -81,16 +85,25 @@ def cut(path) -> None:
     Path(path).write_bytes(content[: len(content) // 2])
 
 
-def edit(**changes) -> None:
-    """Apply `key=function of its list` to the COCO file of the training set."""
-    content = json.loads(COCO_TRAIN.read_text())
+def edit(file: Path = COCO_TRAIN, **changes) -> None:
+    """Apply `key=function of its list` to a COCO file."""
+    content = json.loads(file.read_text())
     for key, change in changes.items():
         content[key] = change(content[key])
-    COCO_TRAIN.write_text(json.dumps(content))
+    file.write_text(json.dumps(content))
 
 
 def edit_first(key: str, **fields) -> None:
     edit(**{key: lambda entries: [dict(entries[0], **fields), *entries[1:]]})
+
+
+def drop_iscrowd() -> None:
+    edit(
+        COCO / 'annotations/instances_val2017.json',
+        annotations=lambda boxes: [
+            {key: box[key] for key in box if key != 'iscrowd'} for box in boxes
+        ],
+    )
 
 
 def rename_category(name: str) -> None:
@@ -205,6 +218,13 @@ FAULTS = {
         lambda: edit(images=lambda images: images[:1]),
         ('val_evaluator reads data/coco/annotations/instances_train2017.json', 'lacks 2 of'),
         f'val_evaluator.ann_file={COCO_TRAIN}',
+    ),
+    'no iscrowd': (DET, drop_iscrowd, ('val_evaluator reads', 'iscrowd', 'set it to 0')),
+    'large head': (
+        DET,
+        lambda: None,
+        ('model.bbox_head.num_classes=90', 'CocoDataset has 80 classes'),
+        'model.bbox_head.num_classes=90',
     ),
     'box outside': (
         DET,
@@ -439,11 +459,18 @@ REFUSED = {
         ('val_evaluator reads data/coco/annotations/instances_train2017.json', 'lacks 2 of'),
         f'val_evaluator.ann_file={COCO_TRAIN}',
     ),
+    'no iscrowd': (DET, drop_iscrowd, ('val_evaluator reads', 'iscrowd', 'set it to 0')),
     'small head': (
         DET,
         lambda: None,
         ('model.bbox_head.num_classes=3', 'CocoDataset has 80 classes'),
         'model.bbox_head.num_classes=3',
+    ),
+    'large head': (
+        DET,
+        lambda: None,
+        ('model.bbox_head.num_classes=90', 'CocoDataset has 80 classes'),
+        'model.bbox_head.num_classes=90',
     ),
     'cut jpeg': (DET, lambda: cut(COCO / 'train2017/1.jpg'), ('decoded', 'train2017/1.jpg')),
     'jpeg cut, read by a worker': (
@@ -510,6 +537,19 @@ def test_testing_refuses_a_sample_with_one_message(trees, tmp_path, capfd):
     refuses(run_test, args, ('image cannot be decoded: data/digits/val/3/13.jpg',), capfd)
 
 
+def test_a_sample_is_refused_inside_test_time_augmentation_too(trees, tmp_path):
+    shutil.copytree(trees[SEG], tmp_path, dirs_exist_ok=True)
+    write_mask(EMPTY_MASK + np.uint8(77), 'val/0.png')
+    cfg = Config.fromfile(path_of(SEG))
+    use_tta(cfg)
+    init_default_scope('mmseg')
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    guard(dataset, cfg)
+    with pytest.raises(BadSample, match=r'mask ids out of range: .*val/0.png has 77'):
+        dataset[0]
+    assert len(dataset[1]['inputs']) == 12  # of six sizes, each flipped too
+
+
 def test_a_category_that_the_config_leaves_out_is_told(trees, tmp_path, capfd):
     shutil.copytree(trees[DET], tmp_path, dirs_exist_ok=True)
     edit(categories=lambda names: [*names, dict(id=99, name='helmet')])
@@ -573,6 +613,9 @@ def test_the_documented_config_for_ones_own_data_trains_and_tests(name, tmp_path
     options = ['--cfg-options', *HERE, *SMALL[base]]
     assert check([name, '--cfg-options', *HERE]) == 0
     assert run_train([name, '--work-dir', 'run', *options]) == 0
+    log = next(Path('run').glob('*/*.log')).read_text()
+    mend = f'python tools/train.py {name} --backbone-checkpoint CKPT'
+    assert log.count('starts from random weights') == log.count(mend) == 1
     (checkpoint,) = Path('run').glob('[ei]*_1.pth')
     args = [name, str(checkpoint), '--work-dir', 'run', '--out', 'out.json', *options]
     assert run_test(args) == 0

@@ -27,6 +27,9 @@ def mmcv_over_fallback(monkeypatch):
         monkeypatch.setattr(wrapper, 'ext_module', fallback)
 
 
+DEVICES = ['cpu', *['cuda'] * torch.cuda.is_available()]
+
+
 def naive_nms(boxes: Tensor, scores: Tensor, threshold: float, offset: int) -> list[int]:
     boxes, threshold = boxes.numpy(), np.float32(threshold)
     area = (boxes[:, 2:] - boxes[:, :2] + offset).prod(1)
@@ -47,17 +50,18 @@ def random_boxes(n: int, side: float = 20) -> Tensor:
     return torch.cat([corner, corner + torch.rand(n, 2) * 30], 1)
 
 
+@pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('offset', [0, 1])
 @pytest.mark.parametrize('threshold', [0.1, 0.5, 0.9])
-def test_nms_matches_a_plain_loop(offset, threshold):
+def test_nms_matches_a_plain_loop(offset, threshold, device):
     from mmcv.ops import nms
 
     torch.manual_seed(0)
     boxes, scores = random_boxes(80).round(), torch.rand(80)
     kept = naive_nms(boxes, scores, threshold, offset)
-    dets, indices = nms(boxes, scores, threshold, offset=offset)
+    dets, indices = nms(boxes.to(device), scores.to(device), threshold, offset=offset)
     assert indices.tolist() == kept and indices.dtype == torch.int64
-    assert torch.equal(dets, torch.cat([boxes, scores[:, None]], 1)[kept])
+    assert torch.equal(dets.cpu(), torch.cat([boxes, scores[:, None]], 1)[kept])
     dets, indices = nms(boxes.numpy(), scores.numpy(), threshold, offset, 0.5, 5)
     assert indices.tolist() == [i for i in kept if scores[i] > 0.5][:5]
 
@@ -143,13 +147,15 @@ def roi_input(dtype=torch.float64):
     return torch.randn(2, 3, 13, 11, dtype=dtype), rois.to(dtype)
 
 
+@pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('aligned', [True, False])
 @pytest.mark.parametrize('ratio', [0, 1, 2])
-def test_roi_align_matches_plain_bilinear_sampling(aligned, ratio):
+def test_roi_align_matches_plain_bilinear_sampling(aligned, ratio, device):
     from mmcv.ops import roi_align
 
     x, rois = roi_input()
-    expected = naive_roi_align(x, rois, (3, 2), 0.5, ratio, aligned)
+    expected = naive_roi_align(x, rois, (3, 2), 0.5, ratio, aligned).to(device)
+    x, rois = x.to(device), rois.to(device)
     assert torch.allclose(roi_align(x, rois, (3, 2), 0.5, ratio, 'avg', aligned), expected)
     strided = x.to(memory_format=torch.channels_last)
     assert torch.allclose(roi_align(strided, rois, (3, 2), 0.5, ratio, 'avg', aligned), expected)
@@ -193,7 +199,7 @@ def naive_focal_loss(input, target, gamma, alpha, weight=None) -> Tensor:
     p = input.sigmoid()
     rows = []
     for i, t in enumerate(target.tolist()):
-        hit = torch.arange(input.shape[1]) == t
+        hit = torch.arange(input.shape[1], device=input.device) == t
         positive = alpha * (1 - p[i]) ** gamma * p[i].log()
         negative = (1 - alpha) * p[i] ** gamma * (1 - p[i]).log()
         factor = 1 if weight is None or not hit.any() else weight[t]
@@ -207,22 +213,24 @@ TARGET = torch.tensor([0, 1, 2, 3, 4, 5, -1])
 
 @pytest.mark.parametrize(('gamma', 'alpha'), [(2.0, 0.25), (0.0, 0.5), (1.5, 0.7)])
 @pytest.mark.parametrize('weighted', [False, True])
-def test_focal_loss_matches_the_formula(gamma, alpha, weighted):
+@pytest.mark.parametrize('device', DEVICES)
+def test_focal_loss_matches_the_formula(gamma, alpha, weighted, device):
     from mmcv.ops import sigmoid_focal_loss
 
     torch.manual_seed(0)
-    x = (torch.randn(7, 5, dtype=torch.float64) * 3).requires_grad_()
-    weight = torch.rand(5, dtype=torch.float64) if weighted else None
-    expected = naive_focal_loss(x, TARGET, gamma, alpha, weight)
-    loss = sigmoid_focal_loss(x, TARGET, gamma, alpha, weight, 'none')
+    target = TARGET.to(device)
+    x = (torch.randn(7, 5, dtype=torch.float64, device=device) * 3).requires_grad_()
+    weight = torch.rand(5, dtype=torch.float64, device=device) if weighted else None
+    expected = naive_focal_loss(x, target, gamma, alpha, weight)
+    loss = sigmoid_focal_loss(x, target, gamma, alpha, weight, 'none')
     assert torch.allclose(loss, expected)
     for reduction, total in (('sum', expected.sum()), ('mean', expected.sum() / 7)):
-        reduced = sigmoid_focal_loss(x, TARGET, gamma, alpha, weight, reduction)
+        reduced = sigmoid_focal_loss(x, target, gamma, alpha, weight, reduction)
         assert torch.allclose(reduced, total)
         gradients = [torch.autograd.grad(y, x, retain_graph=True)[0] for y in (reduced, total)]
         assert torch.allclose(*gradients)
     assert torch.autograd.gradcheck(
-        lambda x: sigmoid_focal_loss(x, TARGET, gamma, alpha, weight, 'none'), (x,)
+        lambda x: sigmoid_focal_loss(x, target, gamma, alpha, weight, 'none'), (x,)
     )
 
 

@@ -7,6 +7,9 @@ _base_ = [
 
 model = dict(
     decode_head=dict(
-        num_classes=11, channels=64, loss_decode=dict(class_weight=_base_.class_weight)
+        num_classes=11,
+        channels=64,
+        dilations=(1, 2, 3),  # a map of 5 x 5 has no room for more
+        loss_decode=dict(class_weight=_base_.class_weight),
     )
 )

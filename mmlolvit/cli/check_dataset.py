@@ -128,9 +128,9 @@ def check_classes(cfg: Config, dataset, expected: tuple[str, ...], findings: Fin
     """Compare the classes of a data set with the heads of the model and with ``expected``."""
     labels = find_labels(dataset)
     if wrong := compare_heads(cfg, dataset):
-        findings.error('more classes than the model has', wrong)
+        findings.error('classes do not fit the model', wrong)
     for key, number in find_sizes(cfg.model, 'model'):
-        if number > len(labels) > 0:
+        if number > len(labels) > 0 and not wrong:
             findings.note('fewer classes than the model has', f'{key}={number}')
     if labels != expected:
         names = [', '.join(labels) for labels in (labels, expected)]
@@ -150,7 +150,7 @@ def check_coco(cfg: Config, key: str, node: dict, findings: Findings) -> str:
     if wrong := compare_names([c['name'] for c in content['categories']], classes):
         findings.error('class names differ between file and config', wrong)
     if wrong := compare_evaluator(cfg, key, content):
-        findings.error('another annotation file in the evaluator', wrong)
+        findings.error('an evaluator that cannot judge these images', wrong)
     images = {image['id']: image for image in content['images']}
     if repeated := len(content['images']) - len(images):
         findings.error(

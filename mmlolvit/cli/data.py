@@ -201,9 +201,15 @@ def compare_evaluator(cfg: Config, key: str, content: dict) -> str | None:
     """Why the evaluator of the dataset ``key`` cannot judge a COCO file; None where it can."""
     loader = key.split('.')[0]
     for path in find_truths(cfg, loader):
-        known = {image['id'] for image in read_coco(path, dict(test_mode=True))['images']}
+        evaluator = loader.replace('dataloader', 'evaluator')
+        truth = read_coco(path, dict(test_mode=True))
+        if any('iscrowd' not in box for box in truth['annotations']):
+            return (
+                f'{evaluator} reads {path}, and pycocotools needs iscrowd in each of its '
+                'annotations; set it to 0, or to 1 for a crowd'
+            )
+        known = {image['id'] for image in truth['images']}
         if missing := {image['id'] for image in content['images']} - known:
-            evaluator = loader.replace('dataloader', 'evaluator')
             return (
                 f'{evaluator} reads {path}, which lacks {len(missing)} of its images; '
                 f'set ann_file in {evaluator}, too'

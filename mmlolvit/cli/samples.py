@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from mmcv.transforms import TestTimeAug
 from mmengine.dataset import Compose
 from mmengine.runner import Runner
 from PIL import Image
@@ -52,10 +53,15 @@ def find_base(dataset) -> Iterator:
 
 
 def compare_heads(cfg, dataset) -> str | None:
-    """Which head of the model has fewer classes than a data set, in words; None where none has."""
-    classes = find_labels(dataset)
+    """Which head of the model does not fit the classes of a data set, in words, or None.
+
+    A head may have more classes than the data, but not one of mmdet's boxes: CocoMetric has no id
+    for them.
+    """
+    classes, detects = find_labels(dataset), cfg.get('default_scope') == 'mmdet'
     for key, number in find_sizes({key: cfg.get(key) for key in ('model', 'data_preprocessor')}):
-        if number < len(classes):
+        needless = detects and 'bbox_head' in key and number > len(classes) > 0
+        if number < len(classes) or needless:
             return (
                 f'{key}={number}, but {type(dataset).__name__} has {len(classes)} classes; '
                 f'set {key}={len(classes)} in the config'
@@ -112,6 +118,12 @@ class GuardedPipeline(Compose):
         self.transforms = pipeline.transforms
         self.num_classes = num_classes
         self.ignore_index = ignore_index
+        for transform in self.transforms:
+            if isinstance(transform, TestTimeAug):
+                transform.subroutines = [
+                    GuardedPipeline(routine, num_classes, ignore_index)
+                    for routine in transform.subroutines
+                ]
 
     def __call__(self, data: dict) -> dict | None:
         for transform in self.transforms:

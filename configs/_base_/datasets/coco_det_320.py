@@ -23,7 +23,11 @@ test_pipeline[1] = resize
 tta_pipeline = _base_.tta_pipeline
 tta_pipeline[1].transforms[0] = [resize]  # the anchors are made for this size
 train_dataloader = dict(
-    batch_size=16, num_workers=4, batch_sampler=None, dataset=dict(pipeline=train_pipeline)
+    batch_size=16,
+    num_workers=4,
+    batch_sampler=None,
+    drop_last=True,  # the neck's last map is 1 x 1: BatchNorm cannot train on a batch of one
+    dataset=dict(pipeline=train_pipeline),
 )
 val_dataloader = dict(batch_size=8, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
