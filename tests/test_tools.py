@@ -410,6 +410,11 @@ BAD_TRAINING = {
     ),
     'option without value': (['tiny.py', *option('abc')], 'expects KEY=VALUE', 'abc'),
     'option brackets': (['tiny.py', *option('a=[1,(2]')], 'expects KEY=VALUE', 'a=[1,(2]'),
+    'option call': (
+        ['tiny.py', *option('a=dict(b=1,c=2)')],
+        'expects KEY=VALUE',
+        'a=dict(b=1,c=2)',
+    ),
     'option index': (['tiny.py', *option('pipeline.9.type=X')], 'do not fit', 'Index 9'),
     'model type': (
         ['tiny.py', *option('model.backbone.type=mmlolvit.LOLVit')],
@@ -443,8 +448,8 @@ BAD_TRAINING = {
         'did you mean arch?',
     ),
     'argument that is missing': (
-        ['tiny.py', '--cfg-options', 'model.head=dict(type=LinearClsHead,num_classes=10)'],
-        'LinearClsHead missing 1 required positional argument',
+        ['tiny.py', *option('model.neck.type=LinearNeck')],
+        'LinearNeck missing 2 required positional arguments',
         "'in_channels'",
     ),
     'arch': (['tiny.py', *option('model.backbone.arch=y')], 'arch must be one of', "'y'"),

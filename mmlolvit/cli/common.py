@@ -29,7 +29,7 @@ class CfgOptions(DictAction):
     def __call__(self, parser, namespace, values, option_string=None):
         try:
             super().__call__(parser, namespace, values, option_string)
-        except (ValueError, AssertionError):
+        except (ValueError, AssertionError, RecursionError):
             parser.error(f'{option_string} expects KEY=VALUE ..., got: {" ".join(values)}')
 
 
