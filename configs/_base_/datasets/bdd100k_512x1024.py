@@ -33,8 +33,8 @@ tta_pipeline = [
         type='TestTimeAug',
         transforms=[
             [
-                dict(type='Resize', scale=(1280 * part // 4, 720 * part // 4), keep_ratio=True)
-                for part in range(2, 8)
+                dict(type='Resize', scale=(scale[0] * i // 4, scale[1] * i // 4), keep_ratio=True)
+                for i in range(2, 8)
             ],
             [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)],
             [dict(type='LoadAnnotations')],
