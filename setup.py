@@ -4,8 +4,24 @@ import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
+
+# Python runs this line at its start. It lets every program of the environment build our modules
+# under any library's scope: mmdet imports mmcv's operators before it asks MMEngine for ours.
+AT_START = "import importlib.util as u; u.find_spec('mmlolvit') and __import__('mmlolvit.ops')\n"
+
+
+class BuildWithStart(build_py):
+    """Puts ``mmlolvit.pth`` beside the package, in a wheel as in an editable install."""
+
+    def run(self):
+        super().run()
+        command = 'install' if self.editable_mode else 'build'
+        folder = Path(getattr(self.get_finalized_command(command), f'{command}_lib'))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / 'mmlolvit.pth').write_text(AT_START, encoding='utf-8')
 
 
 def version():
@@ -31,6 +47,7 @@ setup(
     license='Apache-2.0',
     author='The mmlolvit authors',
     packages=find_packages(include=['mmlolvit', 'mmlolvit.*']),
+    cmdclass=dict(build_py=BuildWithStart),
     python_requires='>=3.11,<3.14',
     extras_require={
         # Without --no-deps pip brings the OpenCV distributions that the libraries ask for.

@@ -381,9 +381,8 @@ print(mmlolvit.ops.supplied())
 
 
 @pytest.mark.slow
-def test_all_three_libraries_import_after_mmlolvit():
+def test_all_three_libraries_import():
     code = """
-import mmlolvit
 import mmdet.models, mmpretrain.models, mmseg.models
 from mmcv.utils.env import collect_env
 from mmdet.models.dense_heads import base_dense_head

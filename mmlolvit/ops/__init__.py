@@ -1,12 +1,12 @@
 """Importing this makes ``mmcv.ops`` work where mmcv was installed without its compiled operators.
 
 A finder at the end of ``sys.meta_path`` answers for ``mmcv._ext`` alone, so a compiled one, which
-an earlier finder sees, always wins. Nothing is imported before mmcv asks for its operators.
+an earlier finder sees, always wins. Nothing is imported before mmcv asks for its operators: an
+installed mmlolvit imports this at every start of Python (``setup.py``).
 """
 
 import importlib.util
 import sys
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 
 __all__ = ['supplied']
@@ -14,7 +14,7 @@ __all__ = ['supplied']
 EXTENSION = 'mmcv._ext'
 
 
-class FallbackLoader(Loader):
+class FallbackLoader:
     """Fills the module ``mmcv._ext`` with what ``mmlolvit.ops.fallback`` has."""
 
     def create_module(self, spec):
@@ -27,7 +27,7 @@ class FallbackLoader(Loader):
         module.__getattr__ = fallback.missing_op
 
 
-class FallbackFinder(MetaPathFinder):
+class FallbackFinder:
     """Finds ``mmcv._ext`` where no other finder does."""
 
     def find_spec(self, fullname, path, target=None):
