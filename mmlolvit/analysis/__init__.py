@@ -1,5 +1,6 @@
 """Looks inside a model."""
 
 from .attention import attention_shares
+from .complexity import Cost, complexity
 
-__all__ = ['attention_shares']
+__all__ = ['Cost', 'attention_shares', 'complexity']

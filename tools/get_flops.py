@@ -1,0 +1,3 @@
+from mmlolvit.cli.get_flops import main
+
+raise SystemExit(main())
