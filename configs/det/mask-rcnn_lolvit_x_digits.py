@@ -5,10 +5,10 @@ _base_ = [
     '../_base_/det_runtime.py',
 ]
 
-# Heads of a quarter of the width and fewer proposals, for small pictures of few classes.
+# A neck and heads of a quarter of the width and fewer proposals, for small pictures of few classes.
 width = 64
 model = dict(
-    neck=dict(out_channels=width),
+    neck=dict(out_channels=width, norm_cfg=dict(type='BN')),
     rpn_head=dict(in_channels=width, feat_channels=width, anchor_generator=dict(scales=[4])),
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=width),

@@ -5,9 +5,9 @@ _base_ = [
     '../_base_/det_runtime.py',
 ]
 
-# A head of a quarter of the width, for small pictures of few classes, and anchors from 12 px on.
+# A quarter of the width, for small pictures of few classes; anchors from 12 px.
 model = dict(
-    neck=dict(out_channels=64),
+    neck=dict(out_channels=64, norm_cfg=dict(type='BN')),
     bbox_head=dict(
         num_classes=10,
         in_channels=64,

@@ -10,6 +10,6 @@ model = dict(
         num_classes=11,
         channels=64,
         dilations=(1, 2, 3),  # a map of 5 x 5 has no room for more
-        loss_decode=dict(class_weight=_base_.class_weight),
+        loss_decode=_base_.loss_decode,
     )
 )

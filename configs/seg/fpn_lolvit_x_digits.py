@@ -12,6 +12,6 @@ model = dict(
         num_classes=11,
         in_channels=[64, 64, 64, 64],
         channels=64,
-        loss_decode=dict(class_weight=_base_.class_weight),
+        loss_decode=_base_.loss_decode,
     ),
 )

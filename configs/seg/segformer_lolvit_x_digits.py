@@ -5,8 +5,4 @@ _base_ = [
     '../_base_/seg_runtime.py',
 ]
 
-model = dict(
-    decode_head=dict(
-        num_classes=11, channels=64, loss_decode=dict(class_weight=_base_.class_weight)
-    )
-)
+model = dict(decode_head=dict(num_classes=11, channels=64, loss_decode=_base_.loss_decode))

@@ -1,4 +1,4 @@
-"""Test a checkpoint of any task: ``tools/test.py CONFIG CKPT``."""
+"""Test a checkpoint or an exported model of any task: ``tools/test.py CONFIG CKPT``."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 from ..datasets import ensure_embedded
+from ..deploy.onnx import open_model, read_metadata
 from ..errors import UserError
 from .checkpoints import read_checkpoint, require_equal
 from .common import check_writable, exits, load_run, make_run_parser
@@ -16,8 +17,8 @@ from .samples import GuardedRunner
 
 @exits
 def main(argv: list[str] | None = None) -> None:
-    parser = make_run_parser('Test a checkpoint.')
-    parser.add_argument('checkpoint', help='file or URL')
+    parser = make_run_parser('Test a checkpoint, or what tools/export_onnx.py made of it.')
+    parser.add_argument('checkpoint', help='file or URL; FILE.onnx for an exported model')
     parser.add_argument('--show-dir', help='draw every prediction into this folder')
     parser.add_argument('--out', metavar='FILE.json', help='write metrics and predictions')
     parser.add_argument(
@@ -32,15 +33,20 @@ def main(argv: list[str] | None = None) -> None:
             check_writable(folder)
     ensure_embedded(cfg)
     check_data(cfg, 'test_dataloader')
-    weights = read_checkpoint(args.checkpoint)['state_dict']
+    exported = Path(args.checkpoint).suffix == '.onnx'
+    if exported:
+        use_exported(cfg, args.checkpoint)
+    else:
+        weights = read_checkpoint(args.checkpoint)['state_dict']
     if args.tta:
         use_tta(cfg)
     if args.show_dir and not cfg.get('visualizer'):
         cfg.visualizer = dict(type=task.visualizer)
-    cfg.load_from, cfg.resume = args.checkpoint, False
+    cfg.load_from, cfg.resume = None if exported else args.checkpoint, False
 
     runner = GuardedRunner.from_cfg(cfg)
-    require_equal(runner.model, weights, args.checkpoint)
+    if not exported:
+        require_equal(runner.model, weights, args.checkpoint)
     if args.show_dir:
         runner.register_hook(DrawPredictions(task, args.show_dir))
     collected = CollectPredictions(task)
@@ -50,6 +56,20 @@ def main(argv: list[str] | None = None) -> None:
     if args.out and is_main_process():
         content = dict(config=args.config, checkpoint=args.checkpoint, metrics=metrics)
         write_json(args.out, dict(content, predictions=collected.predictions))
+
+
+def use_exported(cfg: Config, file: str) -> None:
+    """Put an exported model in the place of the config's; raises UserError if it is another's."""
+    metadata = read_metadata(open_model(file))
+    task = metadata.get('task')
+    if task != cfg.default_scope:
+        made = f'made for {task}' if task else 'not made by tools/export_onnx.py'
+        raise UserError(f'{file} was {made}, but the config is for {cfg.default_scope}')
+    preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
+    preprocessor.setdefault('type', 'ClsDataPreprocessor')  # as mmpretrain's classifiers do
+    cfg.model = dict(type='mmlolvit.OnnxModel', file=file, data_preprocessor=preprocessor)
+    if metadata['classes']:
+        cfg.model.num_classes = len(metadata['classes'])
 
 
 def use_tta(cfg: Config) -> None:

@@ -120,8 +120,13 @@ class FastWindowAttention(BaseModule):
         t = x if window == (1, 1) else pool(x, window, ceil_mode=True)
         if h % window[0] == w % window[1] == 0:
             return t, window[0] * window[1] / (h * w)
-        ones = x.new_ones(1, 1, h, w)
-        return t, F.avg_pool2d(ones, window, ceil_mode=True, divisor_override=h * w).flatten()
+        # Real pixels of each window; an average pool of ones would be lost in an ONNX file.
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        rows, columns = (
+            torch.arange(n, 0, -side, dtype=dtype, device=x.device).clamp(max=side)
+            for n, side in zip((h, w), window, strict=True)
+        )
+        return t, (rows[:, None] * columns).flatten() / (h * w)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, area: Tensor | float) -> Tensor:
         """Q (B, d, N), K (B, d, M), V (B, C, M), area (M,) or 1 / M -> Y (B, C, N)."""

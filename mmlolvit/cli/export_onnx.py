@@ -1,0 +1,138 @@
+"""Export a checkpoint of any task: ``tools/export_onnx.py CONFIG CKPT``."""
+
+import itertools
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from .. import __version__
+from ..datasets import ensure_embedded
+from ..deploy.graphs import GRAPHS, Normalized
+from ..deploy.onnx import export_onnx, open_model, run, unnormalize
+from .checkpoints import read_checkpoint, require_equal
+from .common import check_writable, exits, load_config, make_parser
+from .data import check_data
+from .samples import find_base, guard
+
+COMPARED = 8  # images of the test set
+LIMIT = 0.01  # of the difference that a graph defines
+
+
+@exits
+def main(argv: list[str] | None = None) -> int:
+    parser = make_parser(
+        'Export a model to ONNX, from the image to the final answer, and compare its answers with '
+        "PyTorch's on images of the test set. Exit code 1, and no file, where they differ."
+    )
+    parser.add_argument('checkpoint', help='file or URL')
+    parser.add_argument('--out', metavar='FILE.onnx', help="default: the checkpoint's name")
+    parser.add_argument(
+        '--size',
+        nargs='+',
+        type=int,
+        help='side of the image, or height and width; default: that of the first test image',
+    )
+    parser.add_argument(
+        '--dynamic',
+        nargs='+',
+        choices=['batch', 'size'],
+        default=[],
+        help='let the number of images, or their height and width, be any; default: one image',
+    )
+    parser.add_argument(
+        '--normalize',
+        choices=['inside', 'outside'],
+        default='inside',
+        help='inside, the file takes images as they are read, BGR from 0 to 255; outside, those '
+        "that the config's data preprocessor made",
+    )
+    args = parser.parse_args(argv)
+    out = Path(args.out or Path(args.checkpoint).with_suffix('.onnx').name)
+    if out.suffix != '.onnx':
+        parser.error(f'expected a name that ends in .onnx, got {out}')
+    if args.size and (len(args.size) > 2 or min(args.size) < 1):
+        parser.error(f'--size expects a side, or height and width, got {args.size}')
+    cfg, task = load_config(args, ('model', 'test_dataloader'))
+    check_writable(out.parent)
+    ensure_embedded(cfg)
+    check_data(cfg, 'test_dataloader')
+    model, meta = load_model(cfg, args.checkpoint)
+
+    inside = args.normalize == 'inside'
+    images = read_images(cfg, model, inside)
+    size = (args.size[0], args.size[-1]) if args.size else tuple(images[0].shape[2:])
+    metadata = dict(
+        task=task.scope,
+        classes=find_classes(cfg, meta),
+        normalized_inside=inside,
+        config=Path(args.config).name,
+        mmlolvit=__version__,
+    )
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+        part = Path(folder, out.name)
+        export_onnx(model, task.scope, part, size, args.dynamic, inside, metadata)
+        sizes = [size] if 'size' not in args.dynamic else [size, tuple(n * 3 // 2 for n in size)]
+        worst = compare(model, task.scope, part, images, sizes, inside)
+        if not worst <= LIMIT:
+            print(f'error: the exported model differs from PyTorch by {worst:.1%}: not written')
+            return 1
+        os.replace(part, out)
+    print(f'{out}: {out.stat().st_size / 1e6:.1f} MB, differs from PyTorch by {worst:.2%}')
+
+
+def load_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, dict]:
+    """The config's model with the weights of a checkpoint, and the checkpoint's `meta`."""
+    content = read_checkpoint(checkpoint)
+    init_default_scope(cfg.default_scope)
+    settings = dict(cfg.model)
+    if cfg.get('data_preprocessor'):
+        settings.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build(settings).eval()
+    require_equal(model, content['state_dict'], checkpoint)
+    model.load_state_dict(content['state_dict'])
+    return model, content.get('meta', {})
+
+
+def find_classes(cfg: Config, meta: dict) -> list[str]:
+    """Names of the classes, as the checkpoint has them or else the config; may be empty."""
+    known = meta.get('dataset_meta') or cfg.test_dataloader.dataset.get('metainfo') or {}
+    return list(known.get('classes') or [])
+
+
+def read_images(cfg: Config, model: nn.Module, inside: bool) -> list[Tensor]:
+    """The first images of the test set as the exported model takes them, each (1, 3, H, W)."""
+    settings = dict(cfg.test_dataloader, batch_size=1, num_workers=0, persistent_workers=False)
+    loader = Runner.build_dataloader(settings)
+    for dataset in find_base(loader.dataset):
+        guard(dataset, cfg)
+    images = []
+    for batch in itertools.islice(loader, COMPARED):
+        image = model.data_preprocessor(batch)['inputs']
+        images.append(unnormalize(image, model.data_preprocessor) if inside else image)
+    return images
+
+
+@torch.no_grad()
+def compare(
+    model: nn.Module,
+    scope: str,
+    file: Path,
+    images: list[Tensor],
+    sizes: list[tuple[int, int]],
+    inside: bool,
+) -> float:
+    """The largest difference between PyTorch's answers and the file's."""
+    graph = GRAPHS[scope](model)
+    net = Normalized(graph, model.data_preprocessor) if inside else graph
+    session = open_model(str(file))
+    worst = 0.0
+    for size, image in itertools.product(sizes, images):
+        image = nn.functional.interpolate(image, size, mode='bilinear')
+        worst = max(worst, graph.difference(net.eval()(image), run(session, image)))
+    return worst

@@ -1,0 +1,188 @@
+"""Models as ONNX files: exported with their metadata, and run with the interface of a model."""
+
+import copy
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..registry import MODELS
+from .fuse import fuse
+from .graphs import GRAPHS, Normalized, free_sizes, swaps_channels
+
+OPSET = 18
+BATCH, HEIGHT, WIDTH = 'batch', 'height', 'width'
+INPUT = 'image'
+NEEDED = '{} is not installed: pip install -r requirements/benchmark.txt'
+
+
+def export_onnx(
+    model: nn.Module,
+    scope: str,
+    path: Path,
+    size: tuple[int, int],
+    dynamic: Sequence[str] = (),
+    normalize: bool = True,
+    metadata: dict | None = None,
+) -> None:
+    """Write a model of a task library as one ONNX file, from the image to the final answer.
+
+    What it takes and gives is in `mmlolvit.deploy.graphs`.
+
+    Args:
+        model (nn.Module): With its data preprocessor; it stays as it is.
+        scope (str): Its library, 'mmpretrain', 'mmdet' or 'mmseg'.
+        path (Path): Of the file.
+        size (tuple[int]): Height and width of the image.
+        dynamic (Sequence[str]): 'batch' and 'size', what may differ from one image of ``size``.
+        normalize (bool): Put the data preprocessor's channel order, mean and std into the graph.
+        metadata (dict, optional): Written into the file, values as JSON.
+
+    Raises:
+        UserError: On a model that has no graph, and on a torch that cannot export.
+    """
+    if torch.__version__ < '2.6':
+        raise UserError(f'export needs torch 2.6 or newer, found {torch.__version__}')
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  torch's exporter imports it
+    except ImportError as error:
+        raise UserError(NEEDED.format(error.name)) from error
+
+    model = fuse(copy.deepcopy(model))
+    shapes = {}
+    if 'batch' in dynamic:
+        shapes[0] = BATCH
+    if 'size' in dynamic:
+        free_sizes(model)
+        shapes |= {2: HEIGHT, 3: WIDTH}
+    graph = GRAPHS[scope](model)
+    preprocessor = model.data_preprocessor
+    if normalize:
+        graph = Normalized(graph, preprocessor)
+    # torch.export takes an example's sides of 1 for constants.
+    image = torch.rand(2 if 'batch' in dynamic else 1, 3, *size)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        program = torch.onnx.export(
+            graph.eval(),
+            (image,),
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=list(graph.outputs),
+            dynamic_shapes=(shapes or None,),
+            custom_translation_table={torch.ops.mmlolvit.suppress.default: _suppress},
+        )
+    proto = program.model_proto
+    for name, value in (metadata or {}).items():
+        proto.metadata_props.add(key=name, value=json.dumps(value))
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save(proto, path)
+
+
+def open_model(path: str) -> 'onnxruntime.InferenceSession':  # noqa: F821
+    """A session of ONNX Runtime on the CPU, with as many threads as PyTorch has."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(NEEDED.format(error.name)) from error
+    if not Path(path).is_file():
+        raise UserError(f'model {path} does not exist')
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
+    except Exception as error:  # ONNX Runtime's errors have no class of their own
+        raise UserError(f'{path} is no model that ONNX Runtime reads: {error}') from error
+
+
+def read_metadata(session) -> dict:
+    """What `export_onnx` wrote into the file."""
+    properties = session.get_modelmeta().custom_metadata_map
+    try:
+        return {key: json.loads(value) for key, value in properties.items()}
+    except json.JSONDecodeError:
+        return {}
+
+
+def run(session, images: Tensor) -> list[Tensor]:
+    """Outputs for images (B, 3, H, W), in parts where the file takes another number of them.
+
+    Raises UserError where it takes another size.
+    """
+    batch, _, *size = session.get_inputs()[0].shape
+    if any(isinstance(n, int) and n != m for n, m in zip(size, images.shape[2:], strict=True)):
+        raise UserError(
+            f'the model takes images of {size[0]} x {size[1]}, got {images.shape[2]} x '
+            f'{images.shape[3]}; export it with --size, or with --dynamic size'
+        )
+    step = batch if isinstance(batch, int) else len(images)
+    parts = []
+    for part in images.split(step):
+        missing = step - len(part)
+        part = torch.cat((part, part[:1].expand(missing, -1, -1, -1))) if missing else part
+        outputs = session.run(None, {INPUT: part.contiguous().numpy()})
+        parts.append([torch.from_numpy(output[: step - missing]) for output in outputs])
+    return [torch.cat(outputs) for outputs in zip(*parts, strict=True)]
+
+
+@MODELS.register_module()
+class OnnxModel(BaseModel):
+    """An exported model, with the interface of the one that it was made of; it predicts only.
+
+    Args:
+        file (str): What `tools/export_onnx.py` wrote.
+        num_classes (int, optional): Its classes, for those who read a config.
+        data_preprocessor (dict, optional): The config's.
+
+    Raises:
+        UserError: On a file that is missing or that ONNX Runtime does not read.
+    """
+
+    def __init__(
+        self, file: str, num_classes: int | None = None, data_preprocessor: dict | None = None
+    ):
+        super().__init__(data_preprocessor)
+        self.session = open_model(file)
+        self.metadata = read_metadata(self.session)
+        self.graph = GRAPHS[self.metadata['task']]
+
+    def forward(self, inputs: Tensor, data_samples: list, mode: str = 'predict') -> list:
+        if mode != 'predict':
+            raise NotImplementedError(f'an exported model only predicts, got mode {mode!r}')
+        if self.metadata['normalized_inside']:
+            inputs = unnormalize(inputs, self.data_preprocessor)
+        outputs = run(self.session, inputs.cpu())
+        for sample, *values in zip(data_samples, *outputs, strict=True):
+            self.graph.answer(sample, *values)
+        return data_samples
+
+
+def unnormalize(images: Tensor, preprocessor: nn.Module) -> Tensor:
+    """Images as they were read, BGR from 0 to 255, from a data preprocessor's."""
+    images = images * preprocessor.std + preprocessor.mean
+    return images.flip(1) if swaps_channels(preprocessor) else images
+
+
+def _suppress(boxes, scores, iou_threshold: float, most: int):
+    """`mmlolvit::suppress` in ONNX operators."""
+    from onnxscript import opset18 as op
+
+    chosen = op.NonMaxSuppression(
+        boxes,
+        op.Unsqueeze(scores, op.Constant(value_ints=[1])),
+        op.Constant(value_ints=[most]),
+        op.Constant(value_float=iou_threshold),
+        op.Constant(value_float=0.0),
+    )  # (chosen, 3): image, class, box
+    places = op.Gather(chosen, op.Constant(value_ints=[0, 2]), axis=1)
+    ones = op.Expand(op.Constant(value_float=1.0), op.Shape(chosen, end=1))
+    zeros = op.Mul(scores, op.Constant(value_float=0.0))
+    return op.Cast(op.ScatterND(zeros, places, ones), to=9)

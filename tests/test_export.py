@@ -1,0 +1,206 @@
+"""tools/export_onnx.py, and tools/test.py on what it writes."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
+
+from mmlolvit.cli.export_onnx import main as run_export
+from mmlolvit.cli.test import main as run_test
+from mmlolvit.deploy.graphs import Detect, Segment, free_sizes
+from mmlolvit.deploy.onnx import export_onnx, open_model, read_metadata, run
+from mmlolvit.models import FastWindowAttention, LOLViT
+
+pytestmark = pytest.mark.skipif(torch.__version__ < '2.6', reason='export needs torch 2.6')
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+CLASSIFIER = 'cls/lolvit_x_digits'
+METHODS = (
+    CLASSIFIER,
+    *(f'det/{name}_lolvit_x_digits' for name in ('retinanet', 'fcos', 'ssdlite')),
+    *(f'seg/{name}_lolvit_x_digits' for name in ('fpn', 'segformer', 'deeplabv3plus')),
+)
+PHONE = {'Conv', 'Relu', 'Add', 'Concat', 'Split', 'MaxPool', 'MatMul', 'Reshape', 'Transpose'}
+
+
+@pytest.fixture(scope='module')
+def workspace(tmp_path_factory):
+    """A folder to work in, where the tools build the embedded sets."""
+    before, folder = Path.cwd(), tmp_path_factory.mktemp('export')
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+
+
+def save_random(config: str) -> str:
+    """A checkpoint of random weights that finds something everywhere; returns its name."""
+    path = Path(f'{Path(config).name}.pth')
+    if not path.exists():
+        cfg = Config.fromfile(CONFIGS / f'{config}.py')
+        init_default_scope(cfg.default_scope)
+        torch.manual_seed(0)
+        model = MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor)).train()
+        for name, module in model.named_modules():
+            if isinstance(module, torch.nn.Conv2d) and 'bbox_head' in name and 'cls' in name:
+                torch.nn.init.kaiming_normal_(module.weight)
+                module.weight.data /= 2  # scores that are neither nearly equal nor 0 and 1
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.momentum = 1.0
+        model(torch.randn(8, 3, 160, 160), mode='tensor')
+        ground = ('ground',) if 'seg/' in config else ()
+        meta = dict(dataset_meta=dict(classes=(*ground, *'0123456789')))
+        torch.save(dict(state_dict=model.state_dict(), meta=meta), path)
+    DefaultScope._instance_dict.clear()
+    return str(path)
+
+
+def predict(config: str, weights: str) -> list[dict]:
+    out = f'{weights}.json'
+    few = 'test_dataloader.dataset.indices=4'
+    argv = [str(CONFIGS / f'{config}.py'), weights, '--out', out, '--cfg-options', few]
+    assert run_test(argv) == 0
+    DefaultScope._instance_dict.clear()
+    return json.loads(Path(out).read_text())['predictions']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('config', METHODS)
+def test_exported_model_predicts_what_the_checkpoint_does(workspace, config, capsys):
+    checkpoint = save_random(config)
+    argv = [str(CONFIGS / f'{config}.py'), checkpoint, '--dynamic', 'batch', 'size']
+    assert run_export(argv) == 0
+    file = Path(checkpoint).with_suffix('.onnx')
+    assert f'{file}: ' in capsys.readouterr().out
+    want, got = predict(config, checkpoint), predict(config, str(file))
+    assert [a['image'] for a in got] == [b['image'] for b in want]
+    for a, b in zip(got, want, strict=True):
+        if 'map_png' in b:
+            assert a == b
+        elif 'top_scores' in b:
+            assert a['pred_label'] == b['pred_label']
+            assert a['top_scores'] == pytest.approx(b['top_scores'], abs=1e-4)
+        else:
+            keys = ('boxes', 'scores', 'labels')
+            a, b = (tuple(torch.tensor(x[key])[None] for key in keys) for x in (a, b))
+            assert a[1].numel() > 20 and Detect.difference(a, b) < 0.01
+
+
+@pytest.mark.slow
+def test_a_file_of_one_size_takes_no_other(workspace, capsys):
+    checkpoint = save_random(CLASSIFIER)
+    argv = [str(CONFIGS / f'{CLASSIFIER}.py'), checkpoint, '--size', '48', '80', '--out', 'a.onnx']
+    assert run_export([*argv, '--normalize', 'outside']) == 0
+    session = open_model('a.onnx')
+    assert session.get_inputs()[0].shape == [1, 3, 48, 80]
+    metadata = read_metadata(session)
+    assert metadata['classes'] == list('0123456789') and metadata['task'] == 'mmpretrain'
+    assert metadata['config'] == 'lolvit_x_digits.py' and not metadata['normalized_inside']
+    images = torch.randn(3, 3, 48, 80)
+    alone = torch.cat([run(session, image[None])[0] for image in images])
+    torch.testing.assert_close(run(session, images)[0], alone)
+    DefaultScope._instance_dict.clear()
+    argv = [str(CONFIGS / f'{CLASSIFIER}.py'), 'a.onnx', '--work-dir', 'work']
+    assert run_test(argv) == 2
+    assert 'takes images of 48 x 80, got 64 x 64' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_static_backbone_needs_nothing_that_a_phone_lacks(tmp_path):
+    import onnx
+
+    class Backbone(torch.nn.Module):
+        outputs = ('stage2', 'stage3', 'stage4')
+
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, image):
+            return self.model(image)
+
+    from mmlolvit.deploy import graphs
+
+    model = LOLViT('x', out_indices=(1, 2, 3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(graphs.GRAPHS, 'backbone', Backbone)
+        export_onnx(model, 'backbone', tmp_path / 'a.onnx', (256, 256), normalize=False)
+    nodes = onnx.load(tmp_path / 'a.onnx').graph.node
+    assert {node.op_type for node in nodes} <= PHONE
+
+
+@pytest.mark.parametrize('aggregation', ['max', 'mean'])
+@pytest.mark.parametrize('size', [(16, 16), (10, 23), (1, 40), (7, 1)], ids=str)
+def test_windows_found_in_the_graph_are_the_same(aggregation, size):
+    torch.manual_seed(0)
+    fwa = FastWindowAttention(8, 4, aggregation=aggregation).eval()
+    x = torch.randn(2, 8, *size)
+    want = fwa(x)
+    free_sizes(fwa)
+    torch.testing.assert_close(fwa(x), want)
+
+
+def test_difference_counts_boxes_pixels_and_scores():
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [20, 20, 30, 30]]])
+    scores, labels = torch.tensor([[0.9, 0.5]]), torch.tensor([[1, 2]])
+    answer = boxes, scores, labels
+    swapped = tuple(x.flip(1) for x in answer)
+    assert Detect.difference(answer, swapped) == 0
+    for other in (
+        (boxes + torch.tensor([[[0], [3]]]), scores, labels),
+        (boxes, scores - torch.tensor([[0.0, 0.1]]), labels),
+        (boxes, scores, labels + torch.tensor([[0, 1]])),
+    ):
+        assert Detect.difference(answer, other) == 0.5
+    weak = torch.tensor([[0.9, 0.04]])
+    assert Detect.difference((boxes, weak, labels), (boxes[:, :1], weak[:, :1], labels[:, :1])) == 0
+    pixels = torch.zeros(1, 2, 5, dtype=torch.long)
+    assert Segment.difference((pixels,), (pixels,)) == 0
+    other = pixels.clone()
+    other[0, 1, 2] = 3
+    assert Segment.difference((pixels,), (other,)) == pytest.approx(0.1)
+
+
+@pytest.mark.slow
+def test_a_wrong_file_is_not_written(workspace, monkeypatch, capsys):
+    from mmlolvit.deploy import graphs
+
+    checkpoint = save_random(CLASSIFIER)
+    argv = [str(CONFIGS / f'{CLASSIFIER}.py'), checkpoint, '--out', 'wrong.onnx']
+    # What a graph of fixed windows would answer at another size.
+    monkeypatch.setattr(graphs, '_adaptive_windows', lambda n: _fixed(n))
+    assert run_export([*argv, '--dynamic', 'size']) == 1
+    assert 'differs from PyTorch' in capsys.readouterr().out
+    assert not list(Path().glob('*wrong*'))
+
+
+def _fixed(n):
+    place = torch.arange(4)[:, None] * 4 + torch.arange(4)
+    return place.clamp(max=n - 1), place < 16
+
+
+@pytest.mark.slow
+def test_mistakes_are_one_message(workspace, capsys):
+    mask_rcnn = 'det/mask-rcnn_lolvit_x_digits'
+    one, other = save_random(CLASSIFIER), save_random(mask_rcnn)
+    Path('text.onnx').write_text('not a model')
+    config, detector = (str(CONFIGS / f'{name}.py') for name in (CLASSIFIER, mask_rcnn))
+    fpn = str(CONFIGS / 'seg/fpn_lolvit_x_digits.py')
+    for tool, argv, message in (
+        (run_export, [detector, other], 'MaskRCNN is not exported'),
+        (run_export, [config, other], 'is of another architecture'),
+        (run_export, [config, one, '--out', 'a.pth'], 'a name that ends in .onnx'),
+        (run_export, [config, one, '--size', '0'], 'expects a side'),
+        (run_test, [config, 'none.onnx'], 'does not exist'),
+        (run_test, [config, 'text.onnx'], 'no model that ONNX Runtime reads'),
+        (run_test, [fpn, 'lolvit_x_digits.onnx'], 'made for mmpretrain'),
+    ):
+        DefaultScope._instance_dict.clear()
+        try:
+            code = tool(argv)
+        except SystemExit as error:
+            code = error.code
+        assert (code, message in capsys.readouterr().err) == (2, True), message

@@ -1,0 +1,3 @@
+from mmlolvit.cli.export_onnx import main
+
+raise SystemExit(main())
