@@ -109,6 +109,28 @@ def test_a_file_of_one_size_takes_no_other(workspace, capsys):
 
 
 @pytest.mark.slow
+def test_int8_is_small_and_close(workspace, capsys):
+    import onnx
+
+    checkpoint = save_random(CLASSIFIER)
+    argv = [str(CONFIGS / f'{CLASSIFIER}.py'), checkpoint]
+    for out, flags in (('whole.onnx', []), ('int8.onnx', ['--int8'])):
+        assert run_export([*argv, '--out', out, *flags]) == 0
+        DefaultScope._instance_dict.clear()
+    assert Path('int8.onnx').stat().st_size < 0.35 * Path('whole.onnx').stat().st_size
+    assert read_metadata(open_model('int8.onnx')) == read_metadata(open_model('whole.onnx'))
+    nodes = onnx.load('int8.onnx').graph.node
+    made = {name: node for node in nodes for name in node.output}
+    for node in nodes:
+        if node.op_type in ('Conv', 'MatMul', 'Gemm'):
+            assert {made[name].op_type for name in node.input[:2]} == {'DequantizeLinear'}
+    images = torch.rand(8, 3, 64, 64) * 255
+    want, got = (run(open_model(name), images)[0] for name in ('whole.onnx', 'int8.onnx'))
+    assert 0 < (want - got).abs().max() < 0.2
+    assert not list(Path().glob('tmp*'))
+
+
+@pytest.mark.slow
 def test_a_static_backbone_needs_nothing_that_a_phone_lacks(tmp_path):
     import onnx
 

@@ -3,6 +3,7 @@
 import itertools
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -15,12 +16,14 @@ from .. import __version__
 from ..datasets import ensure_embedded
 from ..deploy.graphs import GRAPHS, Normalized
 from ..deploy.onnx import export_onnx, open_model, run, unnormalize
+from ..deploy.quantize import quantize
 from .checkpoints import read_checkpoint, require_equal
 from .common import check_writable, exits, load_config, make_parser
 from .data import check_data
 from .samples import find_base, guard
 
 COMPARED = 8  # images of the test set
+CALIBRATED = 128  # images of the training set, spread over it
 LIMIT = 0.01  # of the difference that a graph defines
 
 
@@ -52,6 +55,11 @@ def main(argv: list[str] | None = None) -> int:
         help='inside, the file takes images as they are read, BGR from 0 to 255; outside, those '
         "that the config's data preprocessor made",
     )
+    parser.add_argument(
+        '--int8',
+        action='store_true',
+        help=f'weights and activations in 8 bits, calibrated on {CALIBRATED} training images',
+    )
     args = parser.parse_args(argv)
     out = Path(args.out or Path(args.checkpoint).with_suffix('.onnx').name)
     if out.suffix != '.onnx':
@@ -61,11 +69,12 @@ def main(argv: list[str] | None = None) -> int:
     cfg, task = load_config(args, ('model', 'test_dataloader'))
     check_writable(out.parent)
     ensure_embedded(cfg)
-    check_data(cfg, 'test_dataloader')
+    for loader in ('test_dataloader', *['train_dataloader'] * args.int8):
+        check_data(cfg, loader)
     model, meta = load_model(cfg, args.checkpoint)
 
     inside = args.normalize == 'inside'
-    images = read_images(cfg, model, inside)
+    images = list(read_images(cfg, model, inside, COMPARED))
     size = (args.size[0], args.size[-1]) if args.size else tuple(images[0].shape[2:])
     metadata = dict(
         task=task.scope,
@@ -82,8 +91,13 @@ def main(argv: list[str] | None = None) -> int:
         if not worst <= LIMIT:
             print(f'error: the exported model differs from PyTorch by {worst:.1%}: not written')
             return 1
+        if args.int8:
+            whole, part = part, Path(folder, f'int8_{out.name}')
+            calibration = read_images(cfg, model, inside, CALIBRATED, cfg.train_dataloader.dataset)
+            quantize(whole, part, (resize(image, size) for image in calibration))
         os.replace(part, out)
-    print(f'{out}: {out.stat().st_size / 1e6:.1f} MB, differs from PyTorch by {worst:.2%}')
+    print(f'{out}: {out.stat().st_size / 1e6:.1f} MB, differs from PyTorch by {worst:.2%}', end='')
+    print(' before it was quantised; tools/test.py tells what that costs' if args.int8 else '')
 
 
 def load_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, dict]:
@@ -105,17 +119,29 @@ def find_classes(cfg: Config, meta: dict) -> list[str]:
     return list(known.get('classes') or [])
 
 
-def read_images(cfg: Config, model: nn.Module, inside: bool) -> list[Tensor]:
-    """The first images of the test set as the exported model takes them, each (1, 3, H, W)."""
+def read_images(
+    cfg: Config, model: nn.Module, inside: bool, number: int, dataset: dict | None = None
+) -> Iterator[Tensor]:
+    """Images as the exported model takes them, each (1, 3, H, W).
+
+    They are spread over the test set, or over another data set that is read by the test pipeline.
+    """
     settings = dict(cfg.test_dataloader, batch_size=1, num_workers=0, persistent_workers=False)
+    if dataset is not None:
+        while 'dataset' in dataset:
+            dataset = dataset['dataset']
+        settings['dataset'] = dict(dataset, pipeline=cfg.test_dataloader.dataset.pipeline)
     loader = Runner.build_dataloader(settings)
-    for dataset in find_base(loader.dataset):
-        guard(dataset, cfg)
-    images = []
-    for batch in itertools.islice(loader, COMPARED):
+    for base in find_base(loader.dataset):
+        guard(base, cfg)
+    for place in range(0, len(loader.dataset), max(1, len(loader.dataset) // number)):
+        batch = loader.collate_fn([loader.dataset[place]])
         image = model.data_preprocessor(batch)['inputs']
-        images.append(unnormalize(image, model.data_preprocessor) if inside else image)
-    return images
+        yield unnormalize(image, model.data_preprocessor) if inside else image
+
+
+def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    return nn.functional.interpolate(image, size, mode='bilinear')
 
 
 @torch.no_grad()
@@ -133,6 +159,6 @@ def compare(
     session = open_model(str(file))
     worst = 0.0
     for size, image in itertools.product(sizes, images):
-        image = nn.functional.interpolate(image, size, mode='bilinear')
+        image = resize(image, size)
         worst = max(worst, graph.difference(net.eval()(image), run(session, image)))
     return worst
