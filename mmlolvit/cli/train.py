@@ -1,5 +1,6 @@
 """Train a model of any task: ``tools/train.py CONFIG``."""
 
+import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import OPTIMIZERS
@@ -67,6 +68,8 @@ def main(argv: list[str] | None = None) -> None:
             'The backbone starts from random weights. To start from those of a trained '
             f'classifier: python tools/train.py {args.config} --backbone-checkpoint CKPT'
         )
+    # Convolutions train faster in this layout: docs/results.md has by how much.
+    runner.model.to(memory_format=torch.channels_last)
     runner.train()
 
 

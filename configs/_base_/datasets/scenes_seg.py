@@ -1,5 +1,6 @@
 # The embedded digit scenes as masks in BDD100K's folders, built by the tools on first use.
 data_root = 'data/scenes'
+scale = (192, 192)  # the scenes are 160 x 160; larger, small digits are read better
 embedded_data = dict(type='scenes', data_root=data_root)
 metainfo = dict(
     classes=('ground', *'0123456789'),
@@ -30,19 +31,20 @@ data_preprocessor = dict(
     bgr_to_rgb=True,
     pad_val=0,
     seg_pad_val=255,
-    size=(160, 160),
+    size=scale,
 )
 
 # No flips: a mirrored digit is none.
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(160, 160), ratio_range=(0.75, 1.25), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=(160, 160)),
+    dict(type='RandomResize', scale=scale, ratio_range=(0.75, 1.25), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=scale),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=scale, keep_ratio=True),
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
@@ -51,7 +53,7 @@ tta_pipeline = [
     dict(
         type='TestTimeAug',
         transforms=[
-            [dict(type='Resize', scale=(side, side), keep_ratio=True) for side in (128, 160, 192)],
+            [dict(type='Resize', scale=(side, side), keep_ratio=True) for side in (160, 192, 224)],
             [dict(type='LoadAnnotations')],
             [dict(type='PackSegInputs')],
         ],
