@@ -9,8 +9,12 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 
 # Python runs this line at its start. It lets every program of the environment build our modules
-# under any library's scope: mmdet imports mmcv's operators before it asks MMEngine for ours.
-AT_START = "import importlib.util as u; u.find_spec('mmlolvit') and __import__('mmlolvit.ops')\n"
+# under any library's scope: mmdet imports mmcv's operators before it asks MMEngine for ours. The
+# finder stays and the package goes, so that a checkout in the current folder can still win.
+AT_START = (
+    "import sys, importlib.util as u; u.find_spec('mmlolvit') and "
+    "(__import__('mmlolvit.ops'), [sys.modules.pop(m) for m in ('mmlolvit.ops', 'mmlolvit')])\n"
+)
 
 
 class BuildWithStart(build_py):

@@ -9,12 +9,7 @@ from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
-MODELS = Registry(
-    'model',
-    parent=MMENGINE_MODELS,
-    scope='mmlolvit',
-    locations=['mmlolvit.models', 'mmlolvit.deploy.onnx'],
-)
+MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmlolvit', locations=['mmlolvit.models'])
 DATASETS = Registry(
     'dataset', parent=MMENGINE_DATASETS, scope='mmlolvit', locations=['mmlolvit.datasets']
 )

@@ -1,21 +1,29 @@
 """tools/export_onnx.py, and tools/test.py on what it writes."""
 
+import base64
+import copy
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 
 from mmlolvit.cli.export_onnx import main as run_export
+from mmlolvit.cli.test import check_classes
 from mmlolvit.cli.test import main as run_test
 from mmlolvit.deploy.graphs import Detect, Segment, free_sizes
-from mmlolvit.deploy.onnx import export_onnx, open_model, read_metadata, run
+from mmlolvit.deploy.onnx import OnnxModel, export_onnx, open_model, read_metadata, run
+from mmlolvit.errors import UserError
 from mmlolvit.models import FastWindowAttention, LOLViT
 
-pytestmark = pytest.mark.skipif(torch.__version__ < '2.6', reason='export needs torch 2.6')
+EXPORTS = torch.__version__ >= '2.6'
+exports = pytest.mark.skipif(not EXPORTS, reason='torch < 2.6')
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 CLASSIFIER = 'cls/lolvit_x_digits'
@@ -24,7 +32,18 @@ METHODS = (
     *(f'det/{name}_lolvit_x_digits' for name in ('retinanet', 'fcos', 'ssdlite')),
     *(f'seg/{name}_lolvit_x_digits' for name in ('fpn', 'segformer', 'deeplabv3plus')),
 )
-PHONE = {'Conv', 'Relu', 'Add', 'Concat', 'Split', 'MaxPool', 'MatMul', 'Reshape', 'Transpose'}
+PHONE = {
+    'Conv',
+    'Relu',
+    'Add',
+    'Mul',
+    'Concat',
+    'Split',
+    'MaxPool',
+    'MatMul',
+    'Reshape',
+    'Transpose',
+}
 
 
 @pytest.fixture(scope='module')
@@ -50,12 +69,17 @@ def save_random(config: str) -> str:
                 module.weight.data /= 2  # scores that are neither nearly equal nor 0 and 1
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                 module.momentum = 1.0
-        model(torch.randn(8, 3, 160, 160), mode='tensor')
+        if config in METHODS:
+            model(torch.randn(8, 3, 160, 160), mode='tensor')
         ground = ('ground',) if 'seg/' in config else ()
         meta = dict(dataset_meta=dict(classes=(*ground, *'0123456789')))
         torch.save(dict(state_dict=model.state_dict(), meta=meta), path)
     DefaultScope._instance_dict.clear()
     return str(path)
+
+
+def read_map(text: str) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(base64.b64decode(text), np.uint8), cv2.IMREAD_UNCHANGED)
 
 
 def predict(config: str, weights: str) -> list[dict]:
@@ -67,6 +91,7 @@ def predict(config: str, weights: str) -> list[dict]:
     return json.loads(Path(out).read_text())['predictions']
 
 
+@exports
 @pytest.mark.slow
 @pytest.mark.parametrize('config', METHODS)
 def test_exported_model_predicts_what_the_checkpoint_does(workspace, config, capsys):
@@ -79,7 +104,8 @@ def test_exported_model_predicts_what_the_checkpoint_does(workspace, config, cap
     assert [a['image'] for a in got] == [b['image'] for b in want]
     for a, b in zip(got, want, strict=True):
         if 'map_png' in b:
-            assert a == b
+            a, b = (torch.from_numpy(read_map(x['map_png'])) for x in (a, b))
+            assert a.shape == (160, 160) and Segment.difference((a,), (b,)) < 0.02
         elif 'top_scores' in b:
             assert a['pred_label'] == b['pred_label']
             assert a['top_scores'] == pytest.approx(b['top_scores'], abs=1e-4)
@@ -89,6 +115,7 @@ def test_exported_model_predicts_what_the_checkpoint_does(workspace, config, cap
             assert a[1].numel() > 20 and Detect.difference(a, b) < 0.01
 
 
+@exports
 @pytest.mark.slow
 def test_a_file_of_one_size_takes_no_other(workspace, capsys):
     checkpoint = save_random(CLASSIFIER)
@@ -108,6 +135,7 @@ def test_a_file_of_one_size_takes_no_other(workspace, capsys):
     assert 'takes images of 48 x 80, got 64 x 64' in capsys.readouterr().err
 
 
+@exports
 @pytest.mark.slow
 def test_int8_is_small_and_close(workspace, capsys):
     import onnx
@@ -130,6 +158,7 @@ def test_int8_is_small_and_close(workspace, capsys):
     assert not list(Path().glob('tmp*'))
 
 
+@exports
 @pytest.mark.slow
 def test_a_static_backbone_needs_nothing_that_a_phone_lacks(tmp_path):
     import onnx
@@ -165,6 +194,12 @@ def test_windows_found_in_the_graph_are_the_same(aggregation, size):
     torch.testing.assert_close(fwa(x), want)
 
 
+@pytest.mark.skipif(EXPORTS, reason='torch >= 2.6')
+def test_an_older_torch_is_refused(workspace, capsys):
+    assert run_export([str(CONFIGS / f'{CLASSIFIER}.py'), 'none.pth']) == 2
+    assert 'export needs torch 2.6 or newer' in capsys.readouterr().err
+
+
 def test_difference_counts_boxes_pixels_and_scores():
     boxes = torch.tensor([[[0.0, 0, 10, 10], [20, 20, 30, 30]]])
     scores, labels = torch.tensor([[0.9, 0.5]]), torch.tensor([[1, 2]])
@@ -186,30 +221,46 @@ def test_difference_counts_boxes_pixels_and_scores():
     assert Segment.difference((pixels,), (other,)) == pytest.approx(0.1)
 
 
+@exports
 @pytest.mark.slow
 def test_a_wrong_file_is_not_written(workspace, monkeypatch, capsys):
     from mmlolvit.deploy import graphs
 
     checkpoint = save_random(CLASSIFIER)
     argv = [str(CONFIGS / f'{CLASSIFIER}.py'), checkpoint, '--out', 'wrong.onnx']
-    # What a graph of fixed windows would answer at another size.
-    monkeypatch.setattr(graphs, '_adaptive_windows', lambda n: _fixed(n))
+    # Windows of 2, right at 64 px, and wrong at the second size.
+    monkeypatch.setattr(graphs, '_adaptive_windows', windows_of_2)
     assert run_export([*argv, '--dynamic', 'size']) == 1
-    assert 'differs from PyTorch' in capsys.readouterr().out
+    assert 'differs from PyTorch' in capsys.readouterr().err
     assert not list(Path().glob('*wrong*'))
 
 
-def _fixed(n):
-    place = torch.arange(4)[:, None] * 4 + torch.arange(4)
-    return place.clamp(max=n - 1), place < 16
+def windows_of_2(n):
+    place = torch.arange(0, n, 2)[:, None] + torch.arange(2)
+    return place.clamp(max=n - 1), place < n
 
 
+@exports
+@pytest.mark.slow
+def test_a_data_set_of_other_classes_is_refused(workspace):
+    argv = [str(CONFIGS / f'{CLASSIFIER}.py'), save_random(CLASSIFIER), '--out', 'c.onnx']
+    assert run_export(argv) == 0
+    model, dataset = OnnxModel('c.onnx'), SimpleNamespace(metainfo=dict(classes=('cat', 'dog')))
+    with pytest.raises(UserError, match='the model has 10 classes, the data set 2'):
+        check_classes(model, dataset)
+    assert copy.deepcopy(model) is model  # the EMA hook of a config copies
+
+
+@exports
 @pytest.mark.slow
 def test_mistakes_are_one_message(workspace, capsys):
     mask_rcnn = 'det/mask-rcnn_lolvit_x_digits'
     one, other = save_random(CLASSIFIER), save_random(mask_rcnn)
     Path('text.onnx').write_text('not a model')
+    digits = str(CONFIGS / f'{CLASSIFIER}.py')
+    assert run_export([digits, one, '--out', 'b.onnx']) == 0
     config, detector = (str(CONFIGS / f'{name}.py') for name in (CLASSIFIER, mask_rcnn))
+    fixed = ['--cfg-options', 'model.backbone.fwa_cfg.window=1']
     fpn = str(CONFIGS / 'seg/fpn_lolvit_x_digits.py')
     for tool, argv, message in (
         (run_export, [detector, other], 'MaskRCNN is not exported'),
@@ -218,7 +269,9 @@ def test_mistakes_are_one_message(workspace, capsys):
         (run_export, [config, one, '--size', '0'], 'expects a side'),
         (run_test, [config, 'none.onnx'], 'does not exist'),
         (run_test, [config, 'text.onnx'], 'no model that ONNX Runtime reads'),
-        (run_test, [fpn, 'lolvit_x_digits.onnx'], 'made for mmpretrain'),
+        (run_test, [fpn, 'b.onnx'], 'made for mmpretrain'),
+        (run_test, [config, 'b.onnx', '--tta'], 'without --tta'),
+        (run_export, [config, one, '--dynamic', 'size', *fixed], 'adaptive windows, got 1'),
     ):
         DefaultScope._instance_dict.clear()
         try:

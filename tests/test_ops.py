@@ -380,6 +380,14 @@ print(mmlolvit.ops.supplied())
     assert run_python(code) == 'False'
 
 
+def test_a_checkout_in_the_current_folder_wins_over_the_installed_package(tmp_path):
+    (tmp_path / 'mmlolvit').mkdir()
+    (tmp_path / 'mmlolvit/__init__.py').write_text("print('this one')\n")
+    code = [sys.executable, '-c', 'import mmlolvit']
+    done = subprocess.run(code, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == 'this one'
+
+
 @pytest.mark.slow
 def test_all_three_libraries_import():
     code = """

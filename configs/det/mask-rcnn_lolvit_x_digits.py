@@ -21,6 +21,6 @@ model = dict(
     ),
     test_cfg=dict(rpn=dict(nms_pre=400, max_per_img=200)),
 )
-train_cfg = dict(max_epochs=8, val_interval=4)
+train_cfg = dict(max_epochs=6, val_interval=3)
 val_evaluator = dict(metric=['bbox', 'segm'])
 test_evaluator = val_evaluator

@@ -48,6 +48,13 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def read_size(parser: argparse.ArgumentParser, size: list[int]) -> tuple[int, int]:
+    """Height and width from the value of ``--size``, a side or both."""
+    if len(size) > 2 or min(size) < 1:
+        parser.error(f'--size expects a side, or height and width, got {size}')
+    return size[0], size[-1]
+
+
 def make_run_parser(description: str) -> argparse.ArgumentParser:
     """As `make_parser`, with what training and testing share beyond it."""
     parser = make_parser(description)

@@ -5,7 +5,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 
 from ..analysis import complexity
-from .common import exits, load_config, make_parser
+from .common import exits, load_config, make_parser, read_size
 
 
 @exits
@@ -19,19 +19,17 @@ def main(argv: list[str] | None = None) -> None:
         '--size', nargs='+', type=int, default=[256], help='side of the image, or height and width'
     )
     args = parser.parse_args(argv)
-    if len(args.size) > 2 or min(args.size) < 1:
-        parser.error(f'--size expects a side, or height and width, got {args.size}')
+    size = read_size(parser, args.size)
     cfg, _ = load_config(args, ('model',))
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
-    size = args.size[0], args.size[-1]
     sample = BaseDataElement(
         metainfo=dict(
             img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size, scale_factor=1.0
         )
     )
-    channels = getattr(getattr(model, 'backbone', None), 'in_channels', 3)
+    channels = cfg.model.get('backbone', {}).get('in_channels', 3)
     costs = complexity(model, torch.randn(1, channels, *size), [sample], mode='tensor')
     print(f'| {size[0]} x {size[1]} | parameters (M) | MACs (G) | activations (M) |')
     print('|---|---|---|---|')

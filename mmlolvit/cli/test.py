@@ -6,13 +6,13 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 from ..datasets import ensure_embedded
-from ..deploy.onnx import open_model, read_metadata
+from ..deploy.onnx import OnnxModel, open_model, read_metadata
 from ..errors import UserError
 from .checkpoints import read_checkpoint, require_equal
 from .common import check_writable, exits, load_run, make_run_parser
 from .data import check_data
 from .outputs import CollectPredictions, DrawPredictions, write_json
-from .samples import GuardedRunner
+from .samples import GuardedRunner, find_base, find_labels
 
 
 @exits
@@ -27,13 +27,15 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.out and Path(args.out).suffix != '.json':
         parser.error(f'--out writes JSON: expected a name that ends in .json, got {args.out}')
+    exported = Path(args.checkpoint).suffix == '.onnx'
+    if exported and (args.tta or args.launcher != 'none'):
+        parser.error('an exported model is tested in one process and without --tta')
     cfg, task = load_run(args, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'))
     for folder in (args.show_dir, args.out and Path(args.out).parent):
         if folder:
             check_writable(folder)
     ensure_embedded(cfg)
     check_data(cfg, 'test_dataloader')
-    exported = Path(args.checkpoint).suffix == '.onnx'
     if exported:
         use_exported(cfg, args.checkpoint)
     else:
@@ -45,7 +47,9 @@ def main(argv: list[str] | None = None) -> None:
     cfg.load_from, cfg.resume = None if exported else args.checkpoint, False
 
     runner = GuardedRunner.from_cfg(cfg)
-    if not exported:
+    if exported:
+        check_classes(runner.model, runner.test_loop.dataloader.dataset)
+    else:
         require_equal(runner.model, weights, args.checkpoint)
     if args.show_dir:
         runner.register_hook(DrawPredictions(task, args.show_dir))
@@ -60,16 +64,22 @@ def main(argv: list[str] | None = None) -> None:
 
 def use_exported(cfg: Config, file: str) -> None:
     """Put an exported model in the place of the config's; raises UserError if it is another's."""
-    metadata = read_metadata(open_model(file))
-    task = metadata.get('task')
+    task = read_metadata(open_model(file)).get('task')
     if task != cfg.default_scope:
         made = f'made for {task}' if task else 'not made by tools/export_onnx.py'
         raise UserError(f'{file} was {made}, but the config is for {cfg.default_scope}')
-    preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
-    preprocessor.setdefault('type', 'ClsDataPreprocessor')  # as mmpretrain's classifiers do
-    cfg.model = dict(type='mmlolvit.OnnxModel', file=file, data_preprocessor=preprocessor)
-    if metadata['classes']:
-        cfg.model.num_classes = len(metadata['classes'])
+    preprocessor = dict(cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {})
+    if task == 'mmpretrain':  # whose classifiers choose the type
+        preprocessor.setdefault('type', 'ClsDataPreprocessor')
+    cfg.model = dict(type='mmlolvit.OnnxModel', file=file, data_preprocessor=preprocessor or None)
+
+
+def check_classes(model: OnnxModel, dataset) -> None:
+    """Raise UserError where an exported model has another number of classes than the data."""
+    own = model.metadata['classes']
+    labels = find_labels(next(find_base(dataset)))
+    if own and labels and len(own) != len(labels):
+        raise UserError(f'the model has {len(own)} classes, the data set {len(labels)}')
 
 
 def use_tta(cfg: Config) -> None:

@@ -24,7 +24,12 @@ class Classify(nn.Module):
 
     def __init__(self, model: nn.Module):
         super().__init__()
+        from mmpretrain.models.heads import ClsHead
+
         self.model = model
+        predict = getattr(type(getattr(model, 'head', None)), '_get_predictions', None)
+        if predict is not ClsHead._get_predictions:
+            raise UserError('classification is exported with a head of one class per image')
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         return (self.model(image, mode='tensor').softmax(dim=1),)
@@ -59,12 +64,15 @@ class Segment(nn.Module):
         return (logits.argmax(dim=1),)
 
     @staticmethod
-    def answer(sample, map: Tensor) -> None:
-        left, right, top, bottom = sample.get('padding_size', (0, 0, 0, 0))
-        height, width = map.shape
-        map = map[None, None, top : height - bottom, left : width - right]
-        map = F.interpolate(map.float(), sample.ori_shape[:2], mode='nearest')[0].long()
-        sample.pred_sem_seg = PixelData(data=map)
+    def answer(sample, classes: Tensor) -> None:
+        padding = sample.get('img_padding_size', sample.get('padding_size', (0, 0, 0, 0)))
+        left, right, top, bottom = padding
+        height, width = classes.shape
+        classes = classes[top : height - bottom, left : width - right]
+        if classes.shape != sample.ori_shape[:2]:  # as the library resizes the scores
+            scores = F.one_hot(classes).permute(2, 0, 1)[None].float()
+            classes = F.interpolate(scores, sample.ori_shape[:2], mode='bilinear')[0].argmax(0)
+        sample.pred_sem_seg = PixelData(data=classes[None])
 
     @staticmethod
     def difference(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
@@ -84,13 +92,25 @@ class Detect(nn.Module):
     def __init__(self, model: nn.Module):
         super().__init__()
         from mmdet.models.dense_heads import AnchorHead, FCOSHead
+        from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 
         self.model = model
         head = getattr(model, 'bbox_head', None)
-        if not isinstance(head, AnchorHead | FCOSHead) or head.test_cfg.nms.type != 'nms':
+        steps = ('predict_by_feat', '_predict_by_feat_single', '_bbox_post_process')
+        if not isinstance(head, AnchorHead | FCOSHead) or any(
+            getattr(type(head), step) is not getattr(BaseDenseHead, step) for step in steps
+        ):
             raise UserError(
                 f'{type(model).__name__} is not exported: expected a detector of one stage with '
-                'an anchor head or an FCOS head, and suppression of the type nms'
+                'an anchor head or an FCOS head that predicts as RetinaNet, FCOS and SSD do'
+            )
+        cfg = head.test_cfg
+        nms_cfg = dict(cfg.nms)
+        plain = nms_cfg.pop('type', 'nms') == 'nms' and set(nms_cfg) == {'iou_threshold'}
+        if not plain or cfg.max_per_img < 1:
+            raise UserError(
+                "detection is exported with test_cfg.nms=dict(type='nms', iou_threshold=...) and a "
+                f'max_per_img of 1 or more, got {cfg}'
             )
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -102,7 +122,7 @@ class Detect(nn.Module):
             [scores.shape[1:3] for scores, *_ in levels], device=image.device
         )
         found = [
-            self.candidates(prior, *level) for prior, level in zip(priors, levels, strict=True)
+            self._candidates(prior, *level) for prior, level in zip(priors, levels, strict=True)
         ]
         boxes, scores, labels = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
         height, width = image.shape[2:]
@@ -120,6 +140,33 @@ class Detect(nn.Module):
         boxes = boxes.gather(1, best[..., None].expand(-1, -1, 4))
         return boxes, scores, labels.gather(1, best).where(scores > 0, -1)
 
+    def _candidates(
+        self, priors: Tensor, cls_score: Tensor, bbox_pred: Tensor, centerness: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Boxes (B, N, 4), scores (B, N) and labels (B, N) of a level.
+
+        A score that is too low for a box is 0.
+        """
+        head, batch = self.model.bbox_head, cls_score.shape[0]
+        cls_score = cls_score.reshape(batch, -1, head.cls_out_channels)
+        if head.use_sigmoid_cls:
+            scores = cls_score.sigmoid()
+        else:
+            scores = cls_score.softmax(-1)[..., :-1]
+        classes = scores.shape[2]
+        scores = scores.flatten(1)
+        number, most = scores.shape[1], head.test_cfg.get('nms_pre', -1)
+        number = torch.sym_min(most, number) if most > 0 else number
+        scores, best = scores.topk(number, dim=1)
+        scores = scores * (scores > head.test_cfg.get('score_thr', 0))
+        place, labels = best // classes, best % classes
+        deltas = bbox_pred.reshape(batch, -1, 4)
+        deltas = deltas.gather(1, place[..., None].expand(-1, -1, 4))
+        if centerness is not None:
+            scores = scores * centerness.reshape(batch, -1).gather(1, place).sigmoid()
+        boxes = head.bbox_coder.decode(priors[place.flatten()], deltas.flatten(0, 1))
+        return boxes.reshape(batch, number, 4), scores, labels
+
     @staticmethod
     def answer(sample, boxes: Tensor, scores: Tensor, labels: Tensor) -> None:
         found = labels >= 0
@@ -136,45 +183,20 @@ class Detect(nn.Module):
     def difference(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
         """The share of boxes without one of the same class and score, at an IoU of 0.99 or more.
 
-        Scores are the same up to 0.01; boxes of less than 0.05 do not count.
+        Scores are the same up to 0.01; boxes of less than 0.05 do not count if there are others.
         """
         lone = total = 0
+        least = min(0.05, a[1].max().item() / 2)
         for one, other in ((a, b), (b, a)):
             for image in zip(*one, *other, strict=True):
                 boxes, scores, labels, others, other_scores, other_labels = image
                 same = box_iou(boxes, others) >= 0.99
                 same &= labels[:, None] == other_labels
                 same &= (scores[:, None] - other_scores).abs() <= 0.01
-                counted = scores >= 0.05
+                counted = scores >= least
                 lone += (counted & ~same.any(dim=1)).sum().item()
                 total += counted.sum().item()
         return lone / max(total, 1)
-
-    def candidates(
-        self, priors: Tensor, cls_score: Tensor, bbox_pred: Tensor, centerness: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
-        """Boxes (B, N, 4), scores (B, N) and labels (B, N) of a level.
-
-        A score that is too low for a box is 0.
-        """
-        head, batch = self.model.bbox_head, cls_score.shape[0]
-        cls_score = cls_score.reshape(batch, -1, head.cls_out_channels)
-        if head.use_sigmoid_cls:
-            scores = cls_score.sigmoid()
-        else:
-            scores = cls_score.softmax(-1)[..., :-1]
-        classes = scores.shape[2]
-        scores = scores.flatten(1)
-        number = torch.sym_min(head.test_cfg.nms_pre, scores.shape[1])
-        scores, best = scores.topk(number, dim=1)
-        scores = scores * (scores > head.test_cfg.score_thr)
-        place, labels = best // classes, best % classes
-        deltas = bbox_pred.reshape(batch, -1, 4)
-        deltas = deltas.gather(1, place[..., None].expand(-1, -1, 4))
-        if centerness is not None:
-            scores = scores * centerness.reshape(batch, -1).gather(1, place).sigmoid()
-        boxes = head.bbox_coder.decode(priors[place.flatten()], deltas.flatten(0, 1))
-        return boxes.reshape(batch, number, 4), scores, labels
 
 
 def _positions_last(x: Tensor) -> Tensor:
@@ -202,20 +224,26 @@ def _(boxes, scores, iou_threshold, most):
 class Normalized(nn.Module):
     """A graph after the config's normalisation: takes images as read, BGR from 0 to 255."""
 
-    def __init__(self, graph: nn.Module, preprocessor: nn.Module):
+    def __init__(self, inner: nn.Module, preprocessor: nn.Module):
         super().__init__()
-        self.model, self.swap = graph, swaps_channels(preprocessor)
-        self.register_buffer('mean', preprocessor.mean.clone())
-        self.register_buffer('std', preprocessor.std.clone())
+        self.inner, self.swap = inner, swaps_channels(preprocessor)
+        for name, value in zip(('mean', 'std'), mean_and_std(preprocessor), strict=True):
+            self.register_buffer(name, value.clone())
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        return self.model.outputs
+        return self.inner.outputs
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         if self.swap:
             image = image.flip(1)
-        return self.model((image - self.mean) / self.std)
+        return self.inner((image - self.mean) / self.std)
+
+
+def mean_and_std(preprocessor: nn.Module) -> tuple[Tensor, Tensor]:
+    """What a data preprocessor normalises by, each (C, 1, 1); 0 and 1 where it does not."""
+    mean = getattr(preprocessor, 'mean', torch.zeros(1, 1, 1))
+    return mean, getattr(preprocessor, 'std', torch.ones(1, 1, 1))
 
 
 def swaps_channels(preprocessor: nn.Module) -> bool:
@@ -231,7 +259,11 @@ def free_sizes(model: nn.Module) -> None:
     These are FWA's windows and the sizes that mmseg's Upsample makes of its scale.
     """
     for module in model.modules():
-        if isinstance(module, FastWindowAttention) and module.window == 'adaptive':
+        if isinstance(module, FastWindowAttention):
+            if module.window != 'adaptive':
+                raise UserError(
+                    f"a dynamic size needs FWA's adaptive windows, got {module.window!r}"
+                )
             module.aggregate = _Windows(module.aggregation)
         for name, child in module.named_children():
             if type(child).__name__ == 'Upsample' and getattr(child, 'scale_factor', None):

@@ -1,9 +1,11 @@
 """Models as ONNX files: exported with their metadata, and run with the interface of a model."""
 
 import copy
+import importlib.util
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..registry import MODELS
 from .fuse import fuse
-from .graphs import GRAPHS, Normalized, free_sizes, swaps_channels
+from .graphs import GRAPHS, Normalized, free_sizes, mean_and_std, swaps_channels
 
 OPSET = 18
 BATCH, HEIGHT, WIDTH = 'batch', 'height', 'width'
@@ -46,13 +48,8 @@ def export_onnx(
     Raises:
         UserError: On a model that has no graph, and on a torch that cannot export.
     """
-    if torch.__version__ < '2.6':
-        raise UserError(f'export needs torch 2.6 or newer, found {torch.__version__}')
-    try:
-        import onnx
-        import onnxscript  # noqa: F401  torch's exporter imports it
-    except ImportError as error:
-        raise UserError(NEEDED.format(error.name)) from error
+    check_exporter()
+    import onnx
 
     model = fuse(copy.deepcopy(model))
     shapes = {}
@@ -62,12 +59,11 @@ def export_onnx(
         free_sizes(model)
         shapes |= {2: HEIGHT, 3: WIDTH}
     graph = GRAPHS[scope](model)
-    preprocessor = model.data_preprocessor
     if normalize:
-        graph = Normalized(graph, preprocessor)
+        graph = Normalized(graph, model.data_preprocessor)
     # torch.export takes an example's sides of 1 for constants.
     image = torch.rand(2 if 'batch' in dynamic else 1, 3, *size)
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings(), _refusals():
         warnings.simplefilter('ignore')
         program = torch.onnx.export(
             graph.eval(),
@@ -85,6 +81,25 @@ def export_onnx(
         proto.metadata_props.add(key=name, value=json.dumps(value))
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, path)
+
+
+def check_exporter() -> None:
+    """Raise UserError where nothing can be exported."""
+    if torch.__version__ < '2.6':
+        raise UserError(f'export needs torch 2.6 or newer, found {torch.__version__}')
+    for name in ('onnx', 'onnxscript', 'onnxruntime'):
+        if importlib.util.find_spec(name) is None:
+            raise UserError(NEEDED.format(name))
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn what torch's exporter refuses into a UserError."""
+    try:
+        yield
+    except torch.onnx.errors.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise UserError(f"torch's exporter refuses the model at this size: {reason}") from error
 
 
 def open_model(path: str) -> 'onnxruntime.InferenceSession':  # noqa: F821
@@ -139,20 +154,20 @@ class OnnxModel(BaseModel):
 
     Args:
         file (str): What `tools/export_onnx.py` wrote.
-        num_classes (int, optional): Its classes, for those who read a config.
         data_preprocessor (dict, optional): The config's.
 
     Raises:
         UserError: On a file that is missing or that ONNX Runtime does not read.
     """
 
-    def __init__(
-        self, file: str, num_classes: int | None = None, data_preprocessor: dict | None = None
-    ):
+    def __init__(self, file: str, data_preprocessor: dict | None = None):
         super().__init__(data_preprocessor)
         self.session = open_model(file)
         self.metadata = read_metadata(self.session)
         self.graph = GRAPHS[self.metadata['task']]
+
+    def __deepcopy__(self, memo: dict) -> 'OnnxModel':
+        return self  # for the EMA of a config, which has nothing to average here
 
     def forward(self, inputs: Tensor, data_samples: list, mode: str = 'predict') -> list:
         if mode != 'predict':
@@ -167,7 +182,8 @@ class OnnxModel(BaseModel):
 
 def unnormalize(images: Tensor, preprocessor: nn.Module) -> Tensor:
     """Images as they were read, BGR from 0 to 255, from a data preprocessor's."""
-    images = images * preprocessor.std + preprocessor.mean
+    mean, std = mean_and_std(preprocessor)
+    images = images * std + mean
     return images.flip(1) if swaps_channels(preprocessor) else images
 
 

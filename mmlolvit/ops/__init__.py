@@ -48,4 +48,6 @@ def supplied() -> bool:
     return spec is not None and isinstance(spec.loader, FallbackLoader)
 
 
+# Another copy of mmlolvit may have put its own there at Python's start.
+sys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != FallbackFinder.__name__]
 sys.meta_path.append(FallbackFinder())

@@ -1,6 +1,6 @@
 # The embedded digit scenes as masks in BDD100K's folders, built by the tools on first use.
 data_root = 'data/scenes'
-scale = (192, 192)  # the scenes are 160 x 160; larger, small digits are read better
+scale = (176, 176)  # the scenes are 160 x 160; larger, small digits are read better
 embedded_data = dict(type='scenes', data_root=data_root)
 metainfo = dict(
     classes=('ground', *'0123456789'),
@@ -53,7 +53,7 @@ tta_pipeline = [
     dict(
         type='TestTimeAug',
         transforms=[
-            [dict(type='Resize', scale=(side, side), keep_ratio=True) for side in (160, 192, 224)],
+            [dict(type='Resize', scale=(side, side), keep_ratio=True) for side in (144, 176, 208)],
             [dict(type='LoadAnnotations')],
             [dict(type='PackSegInputs')],
         ],
