@@ -20,8 +20,8 @@ from ..deploy.onnx import check_exporter, export_onnx, open_model, run, unnormal
 from ..deploy.quantize import quantize
 from .checkpoints import read_checkpoint, require_equal
 from .common import check_writable, exits, load_config, make_parser, read_size
-from .data import check_data
-from .samples import find_base, guard
+from .data import check_data, dataset_nodes, find_datasets
+from .samples import guard
 
 COMPARED = 8  # images of the test set
 CALIBRATED = 128  # images of the training set, spread over it
@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
             return 1
         if args.int8:
             whole, part = part, Path(folder, f'int8_{out.name}')
-            calibration = read_images(cfg, model, inside, CALIBRATED, cfg.train_dataloader.dataset)
+            calibration = read_images(cfg, model, inside, CALIBRATED, 'train_dataloader')
             quantize(whole, part, (resize(image, size) for image in calibration))
         os.replace(part, out)
     print(f'{out}: {out.stat().st_size / 1e6:.1f} MB, differs from PyTorch by {worst:.2%}', end='')
@@ -119,35 +119,30 @@ def load_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, dict]:
 
 def class_names(cfg: Config, meta: dict) -> list[str]:
     """Names of the classes, as the checkpoint has them or else the config; may be empty."""
-    dataset = innermost(cfg.test_dataloader.dataset)
-    known = meta.get('dataset_meta') or dataset.get('metainfo') or {}
+    known = meta.get('dataset_meta') or first_dataset(cfg, 'test_dataloader').get('metainfo') or {}
     return list(known.get('classes') or [])
 
 
-def innermost(dataset: dict) -> dict:
-    """The config of the data set inside wrappers; of several that are joined, the first."""
-    while inner := dataset.get('dataset') or next(iter(dataset.get('datasets', [])), None):
-        dataset = inner
-    return dataset
+def first_dataset(cfg: Config, loader: str) -> dict:
+    """The config of the data set of a dataloader, without wrappers; of several, the first."""
+    return next(find_datasets(dataset_nodes(cfg, [loader])))[1]
 
 
 def read_images(
-    cfg: Config, model: nn.Module, inside: bool, number: int, dataset: dict | None = None
+    cfg: Config, model: nn.Module, inside: bool, number: int, loader: str = 'test_dataloader'
 ) -> Iterator[Tensor]:
     """Images as the exported model takes them, each (1, 3, H, W).
 
-    They are spread over the test set, or over another data set that is read by the test pipeline.
+    They are spread over the data set of a dataloader, which is read by the test pipeline.
     """
     settings = dict(cfg.test_dataloader, batch_size=1, num_workers=0, persistent_workers=False)
-    if dataset is not None:
-        pipeline = innermost(cfg.test_dataloader.dataset).pipeline
-        settings['dataset'] = dict(innermost(dataset), pipeline=pipeline)
-    loader = Runner.build_dataloader(settings)
-    for base in find_base(loader.dataset):
-        guard(base, cfg)
-    step = max(1, len(loader.dataset) // number)
-    for place in itertools.islice(range(0, len(loader.dataset), step), number):
-        batch = loader.collate_fn([loader.dataset[place]])
+    pipeline = first_dataset(cfg, 'test_dataloader').pipeline
+    settings['dataset'] = dict(first_dataset(cfg, loader), pipeline=pipeline)
+    built = Runner.build_dataloader(settings)
+    guard(built.dataset, cfg)
+    step = max(1, len(built.dataset) // number)
+    for place in itertools.islice(range(0, len(built.dataset), step), number):
+        batch = built.collate_fn([built.dataset[place]])
         image = model.data_preprocessor(batch)['inputs']
         yield unnormalize(image, model.data_preprocessor) if inside else image
 

@@ -10,7 +10,7 @@ from ..deploy.onnx import OnnxModel, open_model, read_metadata
 from ..errors import UserError
 from .checkpoints import read_checkpoint, require_equal
 from .common import check_writable, exits, load_run, make_run_parser
-from .data import check_data
+from .data import check_data, dataset_nodes, find_datasets
 from .outputs import CollectPredictions, DrawPredictions, write_json
 from .samples import GuardedRunner, find_base, find_labels
 
@@ -87,7 +87,5 @@ def use_tta(cfg: Config) -> None:
     if absent := [key for key in ('tta_model', 'tta_pipeline') if not cfg.get(key)]:
         raise UserError(f'--tta: the config has no {" and no ".join(absent)}')
     cfg.model = dict(cfg.tta_model, module=cfg.model)
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    dataset.pipeline = cfg.tta_pipeline
+    for _, dataset in find_datasets(dataset_nodes(cfg, ['test_dataloader'])):
+        dataset.pipeline = cfg.tta_pipeline
