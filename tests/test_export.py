@@ -13,6 +13,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.structures import BaseDataElement
 
 from mmlolvit.cli.export_onnx import main as run_export
 from mmlolvit.cli.test import check_classes
@@ -198,6 +199,15 @@ def test_windows_found_in_the_graph_are_the_same(aggregation, size):
 def test_an_older_torch_is_refused(workspace, capsys):
     assert run_export([str(CONFIGS / f'{CLASSIFIER}.py'), 'none.pth']) == 2
     assert 'export needs torch 2.6 or newer' in capsys.readouterr().err
+
+
+def test_boxes_in_the_padding_are_no_answer_and_the_rest_is_of_the_image():
+    boxes = torch.tensor([[0.0, 0, 80, 64], [96, 0, 128, 64], [10, 10, 20, 20], [1, 1, 2, 2]])
+    sample = BaseDataElement(metainfo=dict(img_shape=(64, 72), scale_factor=(2.0, 4.0)))
+    Detect.answer(sample, boxes, torch.tensor([0.9, 0.8, 0.7, 0]), torch.tensor([3, 1, 2, -1]))
+    found = sample.pred_instances
+    assert found.bboxes.tolist() == [[0, 0, 36, 16], [5, 2.5, 10, 5]]
+    assert found.labels.tolist() == [3, 2]
 
 
 def test_difference_counts_boxes_pixels_and_scores():

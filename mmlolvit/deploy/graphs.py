@@ -126,9 +126,8 @@ class Detect(nn.Module):
         ]
         boxes, scores, labels = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
         height, width = image.shape[2:]
-        boxes = torch.stack(
-            (*(boxes[..., i].clamp(0, (width, height)[i % 2]) for i in range(4)),), dim=-1
-        )
+        limits = (width, height) * 2
+        boxes = torch.stack([boxes[..., i].clamp(0, limits[i]) for i in range(4)], dim=-1)
         sides = boxes[..., 2:] - boxes[..., :2]
         scores = scores * (sides > cfg.get('min_bbox_size', -1)).all(dim=-1)
         # A place of its own for each class, where no other's boxes overlap.
@@ -169,14 +168,13 @@ class Detect(nn.Module):
 
     @staticmethod
     def answer(sample, boxes: Tensor, scores: Tensor, labels: Tensor) -> None:
-        found = labels >= 0
         height, width = sample.img_shape[:2]
-        limits = boxes.new_tensor((width, height, width, height))
-        boxes = boxes[found].clamp(min=0).minimum(limits) / boxes.new_tensor(
-            sample.scale_factor * 2
-        )
+        boxes = boxes.minimum(boxes.new_tensor((width, height, width, height)))
+        in_padding = (boxes[:, 2:] <= boxes[:, :2]).any(dim=1)
+        found = (labels >= 0) & ~in_padding
+        boxes = boxes / boxes.new_tensor(sample.scale_factor * 2)  # of width and height, twice
         sample.pred_instances = InstanceData(
-            bboxes=boxes, scores=scores[found], labels=labels[found]
+            bboxes=boxes[found], scores=scores[found], labels=labels[found]
         )
 
     @staticmethod
