@@ -35,8 +35,8 @@ def complexity(model: nn.Module, *args, **kwargs) -> dict[str, Cost]:
     Norms, activation functions, pooling, sums and resizing count for nothing, as is usual.
 
     Returns:
-        dict[str, Cost]: Per part, the model's children and in place of a backbone its own, then
-            'total'. A part that costs nothing is left out.
+        dict[str, Cost]: Per part, then 'total'. Parts are the model's children, and in place of
+            a backbone or a list of modules the parts of these. One that costs nothing is left out.
     """
     training = model.training
     model.eval()
@@ -83,14 +83,10 @@ class _Operations(TorchDispatchMode):
 
 
 def _parts(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Children of the model, but a backbone's and those of its lists in place of these."""
+    """Children of the model; in place of a backbone or a list of modules, the parts of these."""
     parts = []
-    is_backbone = not any(name == 'backbone' for name, _ in model.named_children())
     for name, child in model.named_children():
-        inside = []
-        if name == 'backbone':
-            inside = _parts(child)
-        elif is_backbone and isinstance(child, nn.ModuleList):
-            inside = list(child.named_children())
-        parts += [(f'{name}.{rest}', part) for rest, part in inside] or [(name, child)]
+        opened = name == 'backbone' or isinstance(child, nn.ModuleList)
+        inside = [(f'{name}.{rest}', part) for rest, part in _parts(child)] if opened else []
+        parts += inside or [(name, child)]
     return parts

@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         "PyTorch's on images of the test set. Exit code 1, and no file, where they differ."
     )
     parser.add_argument('checkpoint', help='file or URL')
-    parser.add_argument('--out', metavar='FILE.onnx', help="default: the checkpoint's name")
+    parser.add_argument('--out', metavar='FILE.onnx', help="default: the checkpoint's name, here")
     parser.add_argument(
         '--size',
         nargs='+',
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         help=f'weights and activations in 8 bits, calibrated on {CALIBRATED} training images',
     )
     args = parser.parse_args(argv)
-    out = Path(args.out or Path(args.checkpoint).with_suffix('.onnx').name)
+    out = Path(args.out or f'{Path(args.checkpoint).stem}.onnx')
     if out.suffix != '.onnx':
         parser.error(f'expected a name that ends in .onnx, got {out}')
     size = read_size(parser, args.size) if args.size else None
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
         config=Path(args.config).name,
         mmlolvit=__version__,
     )
-    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix='.export-', dir=out.parent) as folder:
         part = Path(folder, out.name)
         export_onnx(model, task.scope, part, size, args.dynamic, inside, metadata)
         sizes = [size] if 'size' not in args.dynamic else [size, tuple(n * 3 // 2 for n in size)]
