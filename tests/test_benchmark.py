@@ -14,6 +14,7 @@ from mmlolvit.benchmark import models, runtimes, speed, worker
 from mmlolvit.benchmark.data import main as time_data
 from mmlolvit.benchmark.models import build
 from mmlolvit.benchmark.published import PUBLISHED
+from mmlolvit.benchmark.resolution import main as compare_sizes
 from mmlolvit.benchmark.speed import main
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
@@ -59,10 +60,6 @@ def test_writes_what_it_measured(tmp_path, capsys):
             assert 0 < result['low'] <= result['seconds'] <= result['high']
             assert result['memory'] > 1e6 and result['macs'] > 1e6
         assert cell['title'] in printed.out
-    # Whole models: the rival's parameters are those of its paper, 1.27 M with its head.
-    assert report['cells'][0]['results']['mobilevit_xxs']['parameters'] == pytest.approx(
-        1.27e6, rel=0.01
-    )
     text = (tmp_path / 'a.md').read_text()
     assert report['command'] in text and PUBLISHED['mobilevit_xxs'].source in text
     assert '| lolvit_xx_digits |' in text and str(CONFIGS) not in text.split('\n', 1)[1]
@@ -87,6 +84,13 @@ def test_options_of_fwa_reach_it():
     block = net.backbone.stages[2][1]
     attention = block.fusion.branch.attention
     assert (attention.score, tuple(attention.window)) == ('softmax', ('grid', 7))
+
+
+def test_a_rival_ends_at_its_last_map():
+    counted = build('ghostnet_100').counted
+    # Of its 5.2 M parameters, a convolution and the classifier come after the pooling.
+    assert sum(p.numel() for p in counted.parameters()) < 3e6
+    assert counted(torch.randn(1, 3, 64, 64)).shape == (1, 960, 2, 2)
 
 
 def test_every_rival_has_a_source_and_is_known():
@@ -177,3 +181,18 @@ def test_times_the_loading_of_training_images(tmp_path, monkeypatch, capsys):
     assert [row[0] for row in rows] == ['| 0', '| 1'] and all(int(row[1]) > 0 for row in rows)
     assert time_data([str(CONFIGS / 'cls/lolvit_xx_in1k.py')]) == 2
     assert 'data/imagenet/train does not exist' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_one_large_image_beside_a_batch(tmp_path, capsys):
+    argv = ['lolvit_xx', '--side', '512', '--rounds', '1', '--threads', '1']
+    assert compare_sizes([*argv, '--out', str(tmp_path / 'a')]) == 0
+    small, large = json.loads((tmp_path / 'a.json').read_text())['cells']
+    assert (small['batch'], small['size']) == (4, [256, 256])
+    assert (large['batch'], large['size']) == (1, [512, 512])
+    row = capsys.readouterr().out.splitlines()[2].split(' | ')
+    a, b = (cell['results']['lolvit_xx'] for cell in (small, large))
+    assert float(row[4]) == pytest.approx(b['seconds'] / a['seconds'], abs=0.01)
+    assert float(row[7].strip('| ')) == pytest.approx(b['memory'] / a['memory'], abs=0.01)
+    with pytest.raises(SystemExit):
+        compare_sizes(['lolvit_xx', '--side', '300'])

@@ -1,1 +1,1 @@
-"""Measurements of speed, side by side."""
+"""Measurements side by side: speed, memory, and what deployed forms cost in accuracy."""

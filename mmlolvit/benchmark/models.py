@@ -1,7 +1,7 @@
-"""Models to measure, by name: whole, from the image to their answer, with random weights.
+"""Models to measure, by name, with random weights: backbones, and whole models from configs.
 
-Classifiers have their head of 1000 classes, as they are published: some keep a convolution of the
-head for after the pooling, and without the pooling it would cost them 64 times as much.
+A backbone goes from the image to its last map. What a classifier has after it is left out: some
+have a convolution for after the pooling, which on the map would cost them 64 times as much.
 """
 
 import copy
@@ -23,9 +23,9 @@ from ..models import LOLViT
 from ..models.lolvit import ARCHS
 from ..tasks import TASKS
 
-CLASSES = 1000
 OURS = 'lolvit_'
 MMPRETRAIN = 'mmpretrain:'
+HEADS = ('classifier', 'conv_head', 'head', 'head_dist', 'norm_head')  # of timm's models
 
 
 @dataclass
@@ -61,17 +61,15 @@ def build(name: str, training: bool = False) -> Subject:
         return _from_config(name, training)
     if name.startswith(OURS):
         arch, _, options = name.removeprefix(OURS).partition(':')
-        net = _Classifier(LOLViT(arch, fwa_cfg=_parse(options)))
+        net = Last(LOLViT(arch, fwa_cfg=_parse(options)))
     elif name.startswith(MMPRETRAIN):
         from mmpretrain import get_model
 
-        net = get_model(name.removeprefix(MMPRETRAIN))
+        net = Last(get_model(name.removeprefix(MMPRETRAIN), head=None, neck=None).backbone)
     else:
-        import timm
-
-        net = timm.create_model(name, num_classes=CLASSES)
+        net = _timm(name)
     if not training:
-        net = fuse_checked(_reparameterize(net.eval()))
+        net = fuse_checked(net.eval())
     net.train(training)
     return Subject(net, net, lambda x: _cross_entropy(net(x)))
 
@@ -101,16 +99,37 @@ def check_name(name: str) -> None:
             raise UserError(f'timm {timm.__version__} has no model {name!r}')
 
 
-class _Classifier(nn.Module):
-    """The heads of configs/cls/lolvit_*_in1k.py: the mean of the last map, and a linear layer."""
+class Last(nn.Module):
+    """The last map of a backbone that may return several."""
 
-    def __init__(self, backbone: LOLViT):
+    def __init__(self, backbone: nn.Module):
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Linear(backbone.out_channels[-1], CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.backbone(x)[-1].mean(dim=(2, 3)))
+        x = self.backbone(x)
+        return x[-1] if isinstance(x, tuple | list) else x
+
+
+class Features(nn.Module):
+    """A classifier of timm's up to its last map."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model.forward_features(x)
+
+
+def _timm(name: str) -> Features:
+    import timm
+
+    model = timm.create_model(name)
+    for head in HEADS:
+        if hasattr(model, head):
+            setattr(model, head, nn.Identity())
+    return Features(model)
 
 
 def _parse(options: str) -> dict:
@@ -128,25 +147,22 @@ def _parse(options: str) -> dict:
     return args
 
 
-def _cross_entropy(scores: Tensor) -> Tensor:
-    labels = torch.arange(len(scores), device=scores.device) % scores.shape[1]
-    return F.cross_entropy(scores.float(), labels)
-
-
-def _reparameterize(net: nn.Module) -> nn.Module:
-    try:
-        from timm.utils.model import reparameterize_model
-    except ImportError:  # then no model of timm's is here
-        return net
-    return reparameterize_model(net)
+def _cross_entropy(features: Tensor) -> Tensor:
+    scores = features.float().mean(dim=(2, 3))
+    return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
 
 
 def fuse_checked(model: nn.Module) -> nn.Module:
-    """Fold a model's norms, and make sure that its output stayed what it was."""
+    """Fold a model's norms and branches, and make sure that its output stayed what it was."""
     x = torch.randn(2, 3, 256, 256)
     with torch.inference_mode():
         want = model(x)
-    model = fuse(_fold_norm_act(copy.deepcopy(model)))
+    model = copy.deepcopy(model)
+    if isinstance(model, Features):
+        from timm.utils.model import reparameterize_model
+
+        model = reparameterize_model(model)
+    model = fuse(_fold_norm_act(model))
     with torch.inference_mode():
         got = model(x)
     error = ((got - want).abs().max() / want.abs().max()).item()

@@ -84,43 +84,26 @@ def markdown(report: dict) -> str:
 
 def draw(report: dict) -> bytes:
     """PNG of the first cell: images per second over parameters and over published accuracy."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
 
     cell = report['cells'][0]
     speeds = {name: cell['batch'] / result['seconds'] for name, result in _by_speed(cell)}
-    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 6.5), sharey=True, layout='constrained')
-    for axes, places in (
-        (left, {name: cell['results'][name]['parameters'] / 1e6 for name in speeds}),
-        (right, {name: PUBLISHED[name].top1 for name in speeds if name in PUBLISHED}),
-    ):
-        for is_ours, colour, marker in ((False, '#4c72b0', 'o'), (True, '#d55e00', '*')):
-            chosen = [name for name in places if name.startswith('lolvit_') == is_ours]
-            axes.scatter(
-                [places[name] for name in chosen],
-                [speeds[name] for name in chosen],
-                s=140 if is_ours else 36,
-                c=colour,
-                marker=marker,
-                zorder=3,
-            )
-        _label(axes, [(name, places[name], speeds[name]) for name in places])
+    parameters = {name: cell['results'][name]['parameters'] / 1e6 for name in speeds}
+    accuracy = {name: PUBLISHED[name].top1 for name in speeds if name in PUBLISHED}
+    figure = Figure(figsize=(13, 6.5), layout='constrained')
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, places in ((left, parameters), (right, accuracy)):
         axes.set_yscale('log')
+        for which in ('major', 'minor'):
+            getattr(axes.yaxis, f'set_{which}_formatter')(StrMethodFormatter('{x:g}'))
         axes.grid(True, which='both', color='0.92')
-    for name in speeds:
-        if name.startswith('lolvit_'):
-            right.axhline(speeds[name], color='#d55e00', linestyle=':', linewidth=1)
-            right.annotate(
-                f'{name}: not trained on ImageNet',
-                (0.99, speeds[name]),
-                xycoords=right.get_yaxis_transform(),
-                ha='right',
-                va='bottom',
-                fontsize=8,
-                color='#d55e00',
-            )
+        axes.margins(x=0.12, y=0.08)
+        for name, x in places.items():
+            style = dict(s=140, marker='*') if _is_ours(name) else dict(s=36)
+            axes.scatter(x, speeds[name], color=_colour(name), zorder=3, **style)
+    for name in filter(_is_ours, speeds):
+        right.axhline(speeds[name], color=OURS, linestyle=':', linewidth=1)
     left.set_xlabel('parameters, millions')
     right.set_xlabel('published top-1 on ImageNet-1K, %, at the size of its paper')
     left.set_ylabel('images per second')
@@ -130,25 +113,55 @@ def draw(report: dict) -> bytes:
         f'{environment["threads"]} threads, torch {environment["versions"]["torch"]}, '
         f'{environment["date"]}'
     )
+    figure.draw_without_rendering()
+    _write_names(left, [(name, x, speeds[name]) for name, x in parameters.items()])
+    edge = right.get_xlim()[1]
+    lines = [(name, edge, speeds[name]) for name in filter(_is_ours, speeds)]
+    _write_names(right, [*lines, *((name, x, speeds[name]) for name, x in accuracy.items())])
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=110)
-    plt.close(figure)
     return buffer.getvalue()
 
 
-def _label(axes, points: list[tuple[str, float, float]]) -> None:
-    """Names beside their points, moved apart where they would meet."""
-    axes.margins(x=0.16, y=0.08)
-    for i, (name, x, y) in enumerate(sorted(points, key=lambda point: point[2])):
-        above = i % 2
-        axes.annotate(
-            label(name),
-            (x, y),
-            xytext=(5, 4 if above else -9),
-            textcoords='offset points',
-            fontsize=8,
-            color='#d55e00' if name.startswith('lolvit_') else '0.2',
-        )
+OURS, RIVALS = '#D55E00', '#0072B2'
+# Where a name may stand beside its point, in points, the best first.
+OFFSETS = [(x, y) for x in (7, -7) for y in (-3, 6, -12, 15, -21, 24, -30)]
+
+
+def _is_ours(name: str) -> bool:
+    return 'lolvit_' in name
+
+
+def _colour(name: str) -> str:
+    return OURS if _is_ours(name) else RIVALS
+
+
+def _write_names(axes, points: list[tuple[str, float, float]]) -> None:
+    """Names beside their points, where they meet no other name or point if there is room."""
+    from matplotlib.transforms import Bbox
+
+    places = axes.transData.transform([(x, y) for _, x, y in points])
+    taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in places]
+    for i, (name, x, y) in enumerate(points):
+        on_line = x == axes.get_xlim()[1]
+        text = f'{label(name)}: not trained on ImageNet' if on_line else label(name)
+        for offset in OFFSETS:
+            written = axes.annotate(
+                text,
+                (x, y),
+                xytext=(-6, abs(offset[1])) if on_line else offset,
+                textcoords='offset points',
+                ha='right' if on_line or offset[0] < 0 else 'left',
+                fontsize=8,
+                color=OURS if _is_ours(name) else '0.2',
+            )
+            box = written.get_window_extent()
+            inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+            if inside and not any(box.overlaps(t) for t in (*taken[:i], *taken[i + 1 :])):
+                break
+            if offset != OFFSETS[-1]:
+                written.remove()
+        taken.append(box)
 
 
 def label(name: str) -> str:

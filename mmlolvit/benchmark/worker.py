@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ..analysis import complexity
 from ..errors import UserError
 
-TURN = 0.01  # seconds that a model runs for before a run counts, at least one run
+TURN = 0.05  # seconds that a model runs for before a run counts, at least one run
 
 
 class Died(Exception):
