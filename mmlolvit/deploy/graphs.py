@@ -21,6 +21,7 @@ class Classify(nn.Module):
     """(B, 3, H, W) -> scores (B, classes), which sum to 1."""
 
     outputs = ('scores',)
+    unit = 'labels'
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -43,11 +44,17 @@ class Classify(nn.Module):
         """The largest between two scores."""
         return (a[0] - b[0]).abs().max().item()
 
+    @staticmethod
+    def changed(a: Sequence[Tensor], b: Sequence[Tensor]) -> tuple[int, int]:
+        labels, others = (scores.argmax(dim=1) for (scores,) in (a, b))
+        return (labels != others).sum().item(), len(labels)
 
-class Segment(nn.Module):
-    """(B, 3, H, W) -> map (B, H, W), the class of each pixel."""
 
-    outputs = ('map',)
+class SegmentLogits(nn.Module):
+    """(B, 3, H, W) -> logits (B, classes, H, W), at the size of the image."""
+
+    outputs = ('logits',)
+    unit = 'pixels'
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -60,24 +67,47 @@ class Segment(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         logits = self.model(image, mode='tensor')
         align = self.model.align_corners
-        logits = F.interpolate(logits, image.shape[2:], mode='bilinear', align_corners=align)
+        return (F.interpolate(logits, image.shape[2:], mode='bilinear', align_corners=align),)
+
+    @staticmethod
+    def answer(sample, logits: Tensor, align_corners: bool = False) -> None:
+        padding = sample.get('img_padding_size', sample.get('padding_size', (0, 0, 0, 0)))
+        left, right, top, bottom = padding
+        height, width = logits.shape[1:]
+        logits = logits[None, :, top : height - bottom, left : width - right]
+        if logits.shape[2:] != sample.ori_shape[:2]:
+            size = tuple(sample.ori_shape[:2])
+            logits = F.interpolate(logits, size, mode='bilinear', align_corners=align_corners)
+        sample.pred_sem_seg = PixelData(data=logits.argmax(dim=1))
+
+    @staticmethod
+    def changed(a: Sequence[Tensor], b: Sequence[Tensor]) -> tuple[int, int]:
+        return Segment.changed(*([logits.argmax(dim=1)] for (logits,) in (a, b)))
+
+    @classmethod
+    def difference(cls, a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
+        """The share of pixels of another class."""
+        return _share(*cls.changed(a, b))
+
+
+class Segment(SegmentLogits):
+    """(B, 3, H, W) -> map (B, H, W), the class of each pixel."""
+
+    outputs = ('map',)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        (logits,) = super().forward(image)
         return (logits.argmax(dim=1),)
 
     @staticmethod
-    def answer(sample, classes: Tensor) -> None:
-        padding = sample.get('img_padding_size', sample.get('padding_size', (0, 0, 0, 0)))
-        left, right, top, bottom = padding
-        height, width = classes.shape
-        classes = classes[top : height - bottom, left : width - right]
-        if classes.shape != sample.ori_shape[:2]:  # as the library resizes the scores
-            scores = F.one_hot(classes).permute(2, 0, 1)[None].float()
-            classes = F.interpolate(scores, sample.ori_shape[:2], mode='bilinear')[0].argmax(0)
-        sample.pred_sem_seg = PixelData(data=classes[None])
+    def answer(sample, classes: Tensor, align_corners: bool = False) -> None:
+        scores = F.one_hot(classes).permute(2, 0, 1).float()
+        SegmentLogits.answer(sample, scores, align_corners)
 
     @staticmethod
-    def difference(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
-        """The share of pixels of another class."""
-        return (a[0] != b[0]).float().mean().item()
+    def changed(a: Sequence[Tensor], b: Sequence[Tensor]) -> tuple[int, int]:
+        pairs = list(zip(a[0], b[0], strict=True))
+        return sum((i != j).sum().item() for i, j in pairs), sum(i.numel() for i, _ in pairs)
 
 
 class Detect(nn.Module):
@@ -88,6 +118,7 @@ class Detect(nn.Module):
     """
 
     outputs = ('boxes', 'scores', 'labels')
+    unit = 'boxes'
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -177,14 +208,20 @@ class Detect(nn.Module):
             bboxes=boxes[found], scores=scores[found], labels=labels[found]
         )
 
-    @staticmethod
-    def difference(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
+    @classmethod
+    def difference(cls, a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
         """The share of boxes without one of the same class and score, at an IoU of 0.99 or more.
 
         Scores are the same up to 0.01; boxes of less than 0.05 do not count if there are others.
         """
+        return _share(*cls.changed(a, b))
+
+    @staticmethod
+    def changed(a: Sequence[Tensor], b: Sequence[Tensor]) -> tuple[int, int]:
+        """As `difference`, in boxes of both answers."""
         lone = total = 0
-        least = min(0.05, a[1].max().item() / 2)
+        best = [scores.max().item() for scores in a[1] if len(scores)]
+        least = min(0.05, max(best, default=0) / 2)
         for one, other in ((a, b), (b, a)):
             for image in zip(*one, *other, strict=True):
                 boxes, scores, labels, others, other_scores, other_labels = image
@@ -194,7 +231,11 @@ class Detect(nn.Module):
                 counted = scores >= least
                 lone += (counted & ~same.any(dim=1)).sum().item()
                 total += counted.sum().item()
-        return lone / max(total, 1)
+        return lone, total
+
+
+def _share(part: int, whole: int) -> float:
+    return part / max(whole, 1)
 
 
 def _positions_last(x: Tensor) -> Tensor:

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..registry import MODELS
 from .fuse import fuse
-from .graphs import GRAPHS, Normalized, free_sizes, mean_and_std, swaps_channels
+from .graphs import (
+    GRAPHS,
+    Normalized,
+    SegmentLogits,
+    free_sizes,
+    mean_and_std,
+    swaps_channels,
+)
 
 OPSET = 18
 BATCH, HEIGHT, WIDTH = 'batch', 'height', 'width'
@@ -25,7 +32,7 @@ NEEDED = '{} is not installed: pip install -r requirements/benchmark.txt'
 
 def export_onnx(
     model: nn.Module,
-    scope: str,
+    graph: type[nn.Module],
     path: Path,
     size: tuple[int, int],
     dynamic: Sequence[str] = (),
@@ -38,7 +45,7 @@ def export_onnx(
 
     Args:
         model (nn.Module): With its data preprocessor; it stays as it is.
-        scope (str): Its library, 'mmpretrain', 'mmdet' or 'mmseg'.
+        graph (type): What is exported of it, one of `mmlolvit.deploy.graphs`.
         path (Path): Of the file.
         size (tuple[int]): Height and width of the image.
         dynamic (Sequence[str]): 'batch' and 'size', what may differ from one image of ``size``.
@@ -58,25 +65,26 @@ def export_onnx(
     if 'size' in dynamic:
         free_sizes(model)
         shapes |= {2: HEIGHT, 3: WIDTH}
-    graph = GRAPHS[scope](model)
+    net = graph(model)
     if normalize:
-        graph = Normalized(graph, model.data_preprocessor)
+        net = Normalized(net, model.data_preprocessor)
     # torch.export takes an example's sides of 1 for constants.
     image = torch.rand(2 if 'batch' in dynamic else 1, 3, *size)
     with torch.no_grad(), warnings.catch_warnings(), _refusals():
         warnings.simplefilter('ignore')
         program = torch.onnx.export(
-            graph.eval(),
+            net.eval(),
             (image,),
             dynamo=True,
             verbose=False,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=list(graph.outputs),
+            output_names=list(net.outputs),
             dynamic_shapes=(shapes or None,),
             custom_translation_table={torch.ops.mmlolvit.suppress.default: _suppress},
         )
     proto = program.model_proto
+    _forget(proto.graph)
     for name, value in (metadata or {}).items():
         proto.metadata_props.add(key=name, value=json.dumps(value))
     onnx.checker.check_model(proto, full_check=True)
@@ -90,6 +98,15 @@ def check_exporter() -> None:
     for name in ('onnx', 'onnxscript', 'onnxruntime'):
         if importlib.util.find_spec(name) is None:
             raise UserError(NEEDED.format(name))
+
+
+def _forget(graph) -> None:
+    """Drop the notes of the exporter, which name files of this machine, except a node's module."""
+    del graph.metadata_props[:]
+    for part in (*graph.node, *graph.value_info):
+        notes = [note for note in part.metadata_props if note.key == 'namespace']
+        del part.metadata_props[:]
+        part.metadata_props.extend(notes)
 
 
 @contextmanager
@@ -112,6 +129,8 @@ def open_model(path: str) -> 'onnxruntime.InferenceSession':  # noqa: F821
         raise UserError(f'model {path} does not exist')
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    # Its idle threads would otherwise spin into the turn of whatever runs next.
+    options.add_session_config_entry('session.force_spinning_stop', '1')
     try:
         return onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
     except Exception as error:  # ONNX Runtime's errors have no class of their own
@@ -164,7 +183,9 @@ class OnnxModel(BaseModel):
         super().__init__(data_preprocessor)
         self.session = open_model(file)
         self.metadata = read_metadata(self.session)
-        self.graph = GRAPHS[self.metadata['task']]
+        logits = [output.name for output in self.session.get_outputs()] == ['logits']
+        self.graph = SegmentLogits if logits else GRAPHS[self.metadata['task']]
+        self.options = {k: v for k, v in self.metadata.items() if k == 'align_corners'}
 
     def __deepcopy__(self, memo: dict) -> 'OnnxModel':
         return self  # for the EMA of a config, which has nothing to average here
@@ -176,7 +197,7 @@ class OnnxModel(BaseModel):
             inputs = unnormalize(inputs, self.data_preprocessor)
         outputs = run(self.session, inputs.cpu())
         for sample, *values in zip(data_samples, *outputs, strict=True):
-            self.graph.answer(sample, *values)
+            self.graph.answer(sample, *values, **self.options)
         return data_samples
 
 
