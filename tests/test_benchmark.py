@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -164,6 +165,19 @@ def test_no_compiler_is_named(monkeypatch, capsys):
     monkeypatch.setenv('CXX', 'no-such-compiler')
     assert main(['lolvit_x', '--runtimes', 'compile']) == 2
     assert 'needs a C++ compiler' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (torch.backends.mkldnn.is_available() and shutil.which('g++')),
+    reason='needs oneDNN and a C++ compiler',
+)
+def test_compiled_models_have_their_weights_packed():
+    torch._dynamo.reset()
+    run = runtimes.compiled(build('lolvit_xx', False), torch.randn(1, 3, 64, 64), 'fp32', False).run
+    with torch.profiler.profile() as profile:
+        run()
+    assert 'mkldnn::_convolution_pointwise' in {event.key for event in profile.key_averages()}
 
 
 def test_a_worker_says_why_its_process_ended(monkeypatch):

@@ -52,13 +52,16 @@ def eager(subject: Subject, x: Tensor, precision: str, training: bool) -> Prepar
 
 def compiled(subject: Subject, x: Tensor, precision: str, training: bool) -> Prepared:
     """torch.compile; it chooses the layouts, given channels-last, and for inference freezes."""
+    from torch._inductor import config
+
     if training:
         subject.net.compile(dynamic=False)
         run = _step(subject, x, precision, torch.channels_last)
     else:
-        options = dict(freezing=True)
-        run = _inference(subject, x, precision, torch.channels_last, options)
-    run()
+        run = _inference(subject, x, precision, torch.channels_last, compile=True)
+    # As an option of compile() it would come too late: Dynamo asks for it while it traces.
+    with config.patch(freezing=not training):
+        run()
     return Prepared(run, '-', _memory(run, subject.net, x))
 
 
@@ -172,13 +175,13 @@ def _inference(
     x: Tensor,
     precision: str,
     layout: torch.memory_format,
-    options: dict | None = None,
+    compile: bool = False,
 ) -> Callable:
     net = copy.deepcopy(subject.net).to(x.device, memory_format=layout)
     image = x.to(memory_format=layout)
-    if options:
-        net.compile(dynamic=False, options=options)
-    without_grad = torch.no_grad if options else torch.inference_mode
+    if compile:
+        net.compile(dynamic=False)
+    without_grad = torch.no_grad if compile else torch.inference_mode
 
     def run() -> object:
         with without_grad(), _autocast(x, precision):
