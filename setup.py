@@ -51,6 +51,8 @@ setup(
     license='Apache-2.0',
     author='The mmlolvit authors',
     packages=find_packages(include=['mmlolvit', 'mmlolvit.*']),
+    package_data={'mmlolvit': ['.mim/*.yml', '.mim/**/*.py', '.mim/**/*.yml']},
+    entry_points=dict(console_scripts=['mmlolvit = mmlolvit.cli.main:main']),
     cmdclass=dict(build_py=BuildWithStart),
     python_requires='>=3.11,<3.14',
     extras_require={

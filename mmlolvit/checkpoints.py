@@ -5,14 +5,18 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine.optim import OneCycleParamScheduler
 from mmengine.runner import CheckpointLoader
 
-from ..errors import UserError
+from .errors import UserError
 
-# Its state names a method of its own: torch.load refuses that, MMEngine reloads with a warning.
-torch.serialization.add_safe_globals([OneCycleParamScheduler])
+# What training state has beside tensors, a scheduler's method and NumPy's numbers: torch.load would
+# refuse it, and MMEngine reload with a warning.
+torch.serialization.add_safe_globals(
+    [OneCycleParamScheduler, *(type(np.dtype(name)) for name in ('float32', 'float64'))]
+)
 
 
 def read_checkpoint(path: str) -> dict:

@@ -2,14 +2,17 @@
 
 import base64
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 import cv2
 import numpy as np
+from mmengine.config import Config
+from mmengine.registry import VISUALIZERS
 
 from .doctor import install, installed_distributions
+from .drawing import draw_boxes, draw_class, draw_map, name_of
 
 
 @dataclass(frozen=True)
@@ -19,8 +22,9 @@ class Task:
     Attributes:
         scope: Its import name, and the ``default_scope`` of its configs.
         visualizer: Its visualizer, for configs that name none.
-        draw: ``draw(visualizer, image, sample, out_file)`` writes a drawing of a prediction; the
-            image is (H, W, 3) uint8 RGB.
+        draw: ``draw(visualizer, image, sample, score_thr)`` is a picture of a prediction, and like
+            the image (H, W, 3) uint8 RGB.
+        answer: A predicted sample as a dict, classes -> what `mmlolvit.load` answers.
         serialize: A predicted sample as a dict -> the fields that ``--out`` writes of it.
         starts_from_classifier: Whether its backbones are meant to be pretrained.
     """
@@ -28,6 +32,7 @@ class Task:
     scope: str
     visualizer: str
     draw: Callable
+    answer: Callable[[dict, Sequence[str]], dict]
     serialize: Callable[[dict], dict]
     starts_from_classifier: bool = True
 
@@ -36,6 +41,15 @@ class Task:
         if find_spec(self.scope):
             return None
         return f'{self.scope} is not installed: {install(self.scope, installed_distributions())}'
+
+    def make_visualizer(self, cfg: Config, meta: dict):
+        """The visualizer for `draw`, with the `meta` of a data set; it writes no files."""
+        settings = dict(cfg.get('visualizer') or dict(type=self.visualizer), vis_backends=None)
+        with VISUALIZERS.switch_scope_and_registry(self.scope) as registry:
+            # Not by build(), which would give the one that a runner has.
+            visualizer = registry.get(settings.pop('type'))(**settings)
+        visualizer.dataset_meta = meta
+        return visualizer
 
 
 def plain(value):
@@ -49,22 +63,6 @@ def plain(value):
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     return value
-
-
-def draw_class(visualizer, image, sample, out_file: str) -> None:
-    side = max(256, min(image.shape[:2]))  # room for the text
-    visualizer.visualize_cls(image, sample, resize=side, out_file=out_file)
-
-
-def draw_boxes(visualizer, image, sample, out_file: str) -> None:
-    sample = sample.clone()
-    found = sample.pred_instances
-    sample.pred_instances = found[found.scores.argsort()]  # the surest on top
-    draw_sample(visualizer, image, sample, out_file)
-
-
-def draw_sample(visualizer, image, sample, out_file: str) -> None:
-    visualizer.add_datasample(out_file, image, sample, out_file=out_file)
 
 
 def serialize_class(sample: dict) -> dict:
@@ -98,11 +96,31 @@ def serialize_map(sample: dict) -> dict:
     return dict(map_png=base64.b64encode(cv2.imencode('.png', classes)[1]).decode())
 
 
+def answer_class(sample: dict, classes: Sequence[str]) -> dict:
+    scores = sample['pred_score'].cpu().numpy()
+    label = int(scores.argmax())
+    return dict(
+        label=label, name=name_of(classes, label), score=float(scores[label]), scores=scores
+    )
+
+
+def answer_boxes(sample: dict, classes: Sequence[str]) -> dict:
+    found = sample['pred_instances']
+    order = found['scores'].argsort(descending=True)
+    fields = dict(boxes='bboxes', scores='scores', labels='labels', masks='masks')
+    answer = {k: found[v][order].cpu().numpy() for k, v in fields.items() if v in found}
+    return dict(answer, names=[name_of(classes, label) for label in answer['labels'].tolist()])
+
+
+def answer_map(sample: dict, classes: Sequence[str]) -> dict:
+    return dict(map=sample['pred_sem_seg']['data'].squeeze(0).cpu().numpy())
+
+
 TASKS = {
     task.scope: task
     for task in (
-        Task('mmpretrain', 'UniversalVisualizer', draw_class, serialize_class, False),
-        Task('mmdet', 'DetLocalVisualizer', draw_boxes, serialize_boxes),
-        Task('mmseg', 'SegLocalVisualizer', draw_sample, serialize_map),
+        Task('mmpretrain', 'UniversalVisualizer', draw_class, answer_class, serialize_class, False),
+        Task('mmdet', 'DetLocalVisualizer', draw_boxes, answer_boxes, serialize_boxes),
+        Task('mmseg', 'SegLocalVisualizer', draw_map, answer_map, serialize_map),
     )
 }

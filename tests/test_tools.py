@@ -18,6 +18,7 @@ from mmengine.registry import MODELS, OPTIM_WRAPPERS
 from mmengine.structures import InstanceData
 from sklearn.datasets import load_digits
 
+from mmlolvit.checkpoints import newest_intact
 from mmlolvit.cli.backbone import (
     check_pretrained,
     find_init,
@@ -25,7 +26,6 @@ from mmlolvit.cli.backbone import (
     keep_norm_eval,
     start_backbone,
 )
-from mmlolvit.cli.checkpoints import newest_intact
 from mmlolvit.cli.common import exits
 from mmlolvit.cli.publish_model import main as run_publish
 from mmlolvit.cli.test import main as run_test

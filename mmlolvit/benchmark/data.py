@@ -9,10 +9,11 @@ import torch
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from ..cli.common import exits, load_config, make_parser
+from ..cli.common import exits, make_parser
 from ..cli.data import check_data
 from ..cli.samples import guard
 from ..datasets import ensure_embedded
+from ..zoo import load_config
 from .report import describe, environment
 
 
@@ -29,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.batches < 1 or min(args.workers or [0]) < 0:
         parser.error('--batches expects 1 or more, and --workers 0 or more')
-    cfg, _ = load_config(args, ('train_dataloader',))
+    cfg, _ = load_config(args.config, args.cfg_options, ('train_dataloader',))
     ensure_embedded(cfg)
     check_data(cfg, 'train_dataloader')
     init_default_scope(cfg.default_scope)

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-from ..cli.common import check_writable, exits, load_config, make_parser
+from ..cli.common import check_writable, exits, make_parser
 from ..cli.data import check_data
 from ..cli.export_onnx import export, load_model, read_images
 from ..cli.test import main as run_test
@@ -35,6 +35,7 @@ from ..datasets import ensure_embedded
 from ..deploy import fuse
 from ..deploy.graphs import GRAPHS, Normalized, SegmentLogits
 from ..deploy.onnx import INPUT, check_exporter, open_model
+from ..zoo import load_config
 from .report import describe, environment, write_whole
 
 PYTORCH = 'PyTorch'
@@ -78,7 +79,7 @@ class Subject:
     def __init__(self, config: str, checkpoint: str, options: list[str]):
         args = make_parser('').parse_args([config, *options])
         self.config, self.checkpoint, self.options = config, checkpoint, options
-        self.cfg, self.task = load_config(args, NEEDED)
+        self.cfg, self.task = load_config(args.config, args.cfg_options, NEEDED)
         ensure_embedded(self.cfg)
         check_data(self.cfg, 'test_dataloader', 'train_dataloader')
         self.model, _ = load_model(self.cfg, checkpoint)

@@ -7,12 +7,11 @@ have a convolution for after the pooling, which on the map would cost them 64 ti
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.utils.fuse_conv_bn import _fuse_conv_bn
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from ..errors import UserError
 from ..models import LOLViT
 from ..models.lolvit import ARCHS
 from ..tasks import TASKS
+from ..zoo import find_config, read_config
 
 OURS = 'lolvit_'
 MMPRETRAIN = 'mmpretrain:'
@@ -77,8 +77,7 @@ def build(name: str, training: bool = False) -> Subject:
 def check_name(name: str) -> None:
     """Raise UserError on a name that the installed libraries do not know."""
     if name.endswith('.py'):
-        if not Path(name).is_file():
-            raise UserError(f'config {name} does not exist')
+        find_config(name)
     elif name.startswith(OURS):
         arch, _, options = name.removeprefix(OURS).partition(':')
         if arch not in ARCHS:
@@ -186,7 +185,7 @@ def _fold_norm_act(module: nn.Module) -> nn.Module:
 
 def _from_config(path: str, training: bool) -> Subject:
     """A whole model of a task library, to the final answer as it is exported."""
-    cfg = Config.fromfile(path)
+    cfg = read_config(path)
     scope = cfg.get('default_scope')
     if scope not in TASKS or 'model' not in cfg:
         raise UserError(f'config {path} has no model of {", ".join(TASKS)}')

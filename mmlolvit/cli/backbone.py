@@ -6,9 +6,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch.nn import Module
 
+from ..checkpoints import read_checkpoint, require_equal
 from ..errors import UserError
 from ..models import LOLViT
-from .checkpoints import read_checkpoint, require_equal
 
 SMALL_BATCH = 4  # images on a device; below it BatchNorm keeps pretrained statistics (our choice)
 ANOTHER_BACKBONE = (

@@ -17,7 +17,8 @@ from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
 from ..datasets import ensure_embedded
-from .common import exits, load_config, make_parser
+from ..zoo import load_config
+from .common import exits, make_parser
 from .data import (
     check_sources,
     compare_evaluator,
@@ -37,7 +38,7 @@ SHOWN = 3  # names that a finding lists
 @exits
 def main(argv: list[str] | None = None) -> int:
     args = make_parser('Check the data that a config trains on.').parse_args(argv)
-    cfg, _ = load_config(args, ('model', 'train_dataloader'))
+    cfg, _ = load_config(args.config, args.cfg_options, ('model', 'train_dataloader'))
     ensure_embedded(cfg)
     check_sources(cfg, *LOADERS)
     init_default_scope(cfg.default_scope)

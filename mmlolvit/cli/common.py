@@ -1,7 +1,6 @@
 """What every command line shares: flags, loading a config, and telling mistakes from bugs."""
 
 import argparse
-import difflib
 import functools
 import inspect
 import os
@@ -16,8 +15,9 @@ import mmengine.registry
 from mmengine.config import Config, DictAction
 from mmengine.registry import Registry
 
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..tasks import TASKS, Task
+from ..zoo import load_config
 from .data import explain_listing
 
 PACKAGE = Path(__file__).parents[1]
@@ -36,7 +36,7 @@ class CfgOptions(DictAction):
 def make_parser(description: str) -> argparse.ArgumentParser:
     """A parser with the arguments of every tool that reads a config."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or the name of one of the package')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -146,61 +146,12 @@ def explain_type(name: str, kind: str) -> str:
     return f'the config names an unknown {kind} type {name!r}' + did_you_mean(bare, known)
 
 
-def did_you_mean(name: str, known: dict[str, str]) -> str:
-    """The end of a message: what is shown for the keys (in lower case) nearest to ``name``."""
-    close = [known[key] for key in difflib.get_close_matches(name.lower(), known, n=2)]
-    return f'; did you mean {" or ".join(close)}?' if close else ''
-
-
-def load_config(args: argparse.Namespace, needed: Sequence[str]) -> tuple[Config, Task]:
-    """Read a config and apply ``--cfg-options``.
-
-    Raises:
-        UserError: No such file, a file that does not parse, options that do not fit it, a field of
-            ``needed`` that it lacks, a task library that is not installed.
-    """
-    path = args.config
-    if not Path(path).is_file():
-        known = {
-            file.stem: str(file)
-            for folder in (PACKAGE.parent / 'configs', Path('configs'))
-            for file in folder.glob('[!_]*/*.py')
-        }
-        raise UserError(f'config {path} does not exist{did_you_mean(Path(path).stem, known)}')
-    try:
-        cfg = Config.fromfile(path)
-    except SyntaxError as error:
-        frames = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
-        files = [path] + [str(names['filename']) for names in frames if 'filename' in names]
-        file = [file for file in files if Path(file).is_file()][-1]  # path or one of its bases
-        where = f'{file}, line {error.lineno}: ' if error.lineno else ''
-        raise UserError(f'the config has a syntax error: {where}{error.msg}') from error
-    except Exception as error:  # a config is Python: it can fail in any way
-        raise UserError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
-    try:
-        cfg.merge_from_dict(args.cfg_options)
-    except (KeyError, TypeError) as error:
-        raise UserError(f'--cfg-options do not fit {path}: {error.args[0]}') from error
-
-    if absent := [field for field in needed if cfg.get(field) is None]:
-        raise UserError(f'config {path} lacks {", ".join(absent)}; is it a part under _base_?')
-    task = TASKS.get(cfg.get('default_scope'))
-    if task is None:
-        raise UserError(
-            f'config {path}: default_scope must be one of {", ".join(TASKS)}, '
-            f'got {cfg.get("default_scope")!r}'
-        )
-    if missing := task.missing():
-        raise UserError(f'config {path}: {missing}')
-    return cfg, task
-
-
 def load_run(args: argparse.Namespace, needed: Sequence[str]) -> tuple[Config, Task]:
     """As `load_config`, with the flags of `make_run_parser`; they win over ``--cfg-options``.
 
     Raises UserError, also for a ``work_dir`` where nothing can be written.
     """
-    cfg, task = load_config(args, needed)
+    cfg, task = load_config(args.config, args.cfg_options, needed)
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(loader) and not cfg[loader].get('num_workers'):
             cfg[loader].persistent_workers = False  # torch refuses to keep workers that are not

@@ -84,6 +84,11 @@ def find_datasets(nodes: dict) -> Iterator[tuple[str, dict]]:
             yield key, node
 
 
+def first_dataset(cfg: Config, loader: str) -> dict:
+    """The config of the data set of a dataloader, without wrappers; of several, the first."""
+    return next(find_datasets(dataset_nodes(cfg, [loader])))[1]
+
+
 def find_sources(dataset: dict) -> Iterator[tuple[str, str]]:
     """Paths that a dataset config reads, each with 'folder' or 'annotation file'."""
     root = dataset.get('data_root') or ''

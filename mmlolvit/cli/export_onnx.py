@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -21,9 +20,10 @@ from ..deploy.half import halve
 from ..deploy.onnx import check_exporter, export_onnx, open_model, run, unnormalize
 from ..deploy.quantize import quantize
 from ..errors import UserError
-from .checkpoints import read_checkpoint, require_equal
-from .common import check_writable, exits, load_config, make_parser, read_size
-from .data import check_data, dataset_nodes, find_datasets
+from ..inference import find_meta, load_model
+from ..zoo import load_config
+from .common import check_writable, exits, make_parser, read_size
+from .data import check_data, first_dataset
 from .samples import guard
 
 COMPARED = 8  # images of the test set
@@ -51,7 +51,7 @@ def export(argv: list[str] | None = None) -> str:
     """As `main`, in words what was written; raises UserError, and Differs where nothing was."""
     args, out, size = parse(argv)
     loaders = ('test_dataloader', 'train_dataloader')[: 1 + args.int8]
-    cfg, task = load_config(args, ('model', *loaders))
+    cfg, task = load_config(args.config, args.cfg_options, ('model', *loaders))
     if args.logits and task.scope != 'mmseg':
         raise UserError(f'--logits is for segmentation, but {args.config} is for {task.scope}')
     check_exporter()
@@ -65,7 +65,7 @@ def export(argv: list[str] | None = None) -> str:
     size = size or tuple(images[0].shape[2:])
     metadata = dict(
         task=task.scope,
-        classes=class_names(cfg, meta),
+        classes=list(find_meta(cfg, meta)['classes']),
         normalized_inside=inside,
         config=Path(args.config).name,
         mmlolvit=__version__,
@@ -152,30 +152,6 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, Path, tuple[int, 
     if out.suffix != '.onnx':
         parser.error(f'expected a name that ends in .onnx, got {out}')
     return args, out, read_size(parser, args.size) if args.size else None
-
-
-def load_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, dict]:
-    """The config's model with the weights of a checkpoint, and the checkpoint's `meta`."""
-    content = read_checkpoint(checkpoint)
-    init_default_scope(cfg.default_scope)
-    settings = dict(cfg.model)
-    if cfg.get('data_preprocessor'):
-        settings.setdefault('data_preprocessor', cfg.data_preprocessor)
-    model = MODELS.build(settings).eval()
-    require_equal(model, content['state_dict'], checkpoint)
-    model.load_state_dict(content['state_dict'])
-    return model, content.get('meta', {})
-
-
-def class_names(cfg: Config, meta: dict) -> list[str]:
-    """Names of the classes, as the checkpoint has them or else the config; may be empty."""
-    known = meta.get('dataset_meta') or first_dataset(cfg, 'test_dataloader').get('metainfo') or {}
-    return list(known.get('classes') or [])
-
-
-def first_dataset(cfg: Config, loader: str) -> dict:
-    """The config of the data set of a dataloader, without wrappers; of several, the first."""
-    return next(find_datasets(dataset_nodes(cfg, [loader])))[1]
 
 
 def read_images(

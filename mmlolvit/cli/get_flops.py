@@ -5,7 +5,8 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 
 from ..analysis import complexity
-from .common import exits, load_config, make_parser, read_size
+from ..zoo import load_config
+from .common import exits, make_parser, read_size
 
 
 @exits
@@ -20,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
     size = read_size(parser, args.size)
-    cfg, _ = load_config(args, ('model',))
+    cfg, _ = load_config(args.config, args.cfg_options, ('model',))
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)

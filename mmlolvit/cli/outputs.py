@@ -12,6 +12,8 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 
 from ..tasks import Task, plain
 
+SCORE_THR = 0.3  # of the boxes that are drawn
+
 
 class DrawPredictions(Hook):
     """Draw every tested image as ``<number in the data set>_<name>.png``.
@@ -24,6 +26,11 @@ class DrawPredictions(Hook):
         self.task = task
         self.folder = Path(folder)
         self.drawn = 0
+        self.visualizer = None
+
+    def before_test(self, runner) -> None:
+        meta = runner.test_loop.dataloader.dataset.metainfo
+        self.visualizer = self.task.make_visualizer(runner.cfg, meta)
 
     def after_test_iter(self, runner, batch_idx, data_batch, outputs) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -39,7 +46,8 @@ class DrawPredictions(Hook):
             else:  # drawn on demand; the libraries load BGR
                 image = tensor.permute(1, 2, 0).byte().cpu().numpy()[..., ::-1]
                 name = f'{number:06d}.png'
-            self.task.draw(runner.visualizer, image, sample, str(self.folder / name))
+            picture = self.task.draw(self.visualizer, image, sample, SCORE_THR)
+            mmcv.imwrite(picture[..., ::-1], str(self.folder / name))
 
 
 class CollectPredictions(BaseMetric):

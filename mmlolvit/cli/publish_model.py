@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from ..checkpoints import read_checkpoint
 from ..errors import UserError
 from ..tasks import plain
-from .checkpoints import read_checkpoint
 from .common import check_writable, exits
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from ..checkpoints import read_checkpoint, require_equal
 from ..datasets import ensure_embedded
-from ..deploy.onnx import OnnxModel, open_model, read_metadata
+from ..deploy.onnx import OnnxModel, use_exported
 from ..errors import UserError
-from .checkpoints import read_checkpoint, require_equal
 from .common import check_writable, exits, load_run, make_run_parser
 from .data import check_data, dataset_nodes, find_datasets
 from .outputs import CollectPredictions, DrawPredictions, write_json
@@ -42,8 +42,6 @@ def main(argv: list[str] | None = None) -> None:
         weights = read_checkpoint(args.checkpoint)['state_dict']
     if args.tta:
         use_tta(cfg)
-    if args.show_dir and not cfg.get('visualizer'):
-        cfg.visualizer = dict(type=task.visualizer)
     cfg.load_from, cfg.resume = None if exported else args.checkpoint, False
 
     runner = GuardedRunner.from_cfg(cfg)
@@ -60,18 +58,6 @@ def main(argv: list[str] | None = None) -> None:
     if args.out and is_main_process():
         content = dict(config=args.config, checkpoint=args.checkpoint, metrics=metrics)
         write_json(args.out, dict(content, predictions=collected.predictions))
-
-
-def use_exported(cfg: Config, file: str) -> None:
-    """Put an exported model in the place of the config's; raises UserError if it is another's."""
-    task = read_metadata(open_model(file)).get('task')
-    if task != cfg.default_scope:
-        made = f'made for {task}' if task else 'not made by tools/export_onnx.py'
-        raise UserError(f'{file} was {made}, but the config is for {cfg.default_scope}')
-    preprocessor = dict(cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {})
-    if task == 'mmpretrain':  # whose classifiers choose the type
-        preprocessor.setdefault('type', 'ClsDataPreprocessor')
-    cfg.model = dict(type='mmlolvit.OnnxModel', file=file, data_preprocessor=preprocessor or None)
 
 
 def check_classes(model: OnnxModel, dataset) -> None:

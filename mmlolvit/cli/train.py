@@ -5,6 +5,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import OPTIMIZERS
 
+from ..checkpoints import newest_intact, read_training_state, require_equal
 from ..datasets import ensure_embedded
 from ..errors import UserError
 from .backbone import (
@@ -15,7 +16,6 @@ from .backbone import (
     require_backbone,
     start_backbone,
 )
-from .checkpoints import newest_intact, read_training_state, require_equal
 from .common import exits, explain_type, load_run, make_run_parser
 from .data import check_data
 from .samples import GuardedRunner

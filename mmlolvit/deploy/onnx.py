@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
@@ -199,6 +200,18 @@ class OnnxModel(BaseModel):
         for sample, *values in zip(data_samples, *outputs, strict=True):
             self.graph.answer(sample, *values, **self.options)
         return data_samples
+
+
+def use_exported(cfg: Config, file: str) -> None:
+    """Put an exported model in the place of the config's; raises UserError if it is another's."""
+    task = read_metadata(open_model(file)).get('task')
+    if task != cfg.default_scope:
+        made = f'made for {task}' if task else 'not made by tools/export_onnx.py'
+        raise UserError(f'{file} was {made}, but the config is for {cfg.default_scope}')
+    preprocessor = dict(cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {})
+    if task == 'mmpretrain':  # whose classifiers choose the type
+        preprocessor.setdefault('type', 'ClsDataPreprocessor')
+    cfg.model = dict(type='mmlolvit.OnnxModel', file=file, data_preprocessor=preprocessor or None)
 
 
 def unnormalize(images: Tensor, preprocessor: nn.Module) -> Tensor:

@@ -1,0 +1,139 @@
+"""What ``tools/infer.py`` writes of each answer, one class for each form."""
+
+import json
+from pathlib import Path
+
+import cv2
+import mmcv
+import numpy as np
+from mmengine.config import Config
+
+from ..errors import UserError
+from ..inference import Predictor
+from ..tasks import plain
+from .data import find_coco, first_dataset
+from .outputs import write_json
+
+
+class Form:
+    """Writes answers into a folder, each as it comes.
+
+    An image is what `Predictor.read` gives, with its `file`, a `name` that no other has, and in a
+    video its `frame` (from 0) and `fps`.
+    """
+
+    scope = None  # of the task library, for a form of one task
+
+    def __init__(self, predictor: Predictor, folder: Path):
+        self.predictor, self.folder = predictor, folder
+
+    def write(self, image: dict, sample, answer: dict) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Finish what is open."""
+
+
+class Pictures(Form):
+    """`pictures/NAME.png`, with boxes of at least a score; of a video, `pictures/FILE.mp4`."""
+
+    def __init__(self, predictor, folder, score_thr):
+        super().__init__(predictor, folder)
+        self.score_thr = score_thr
+        self.video = None
+
+    def write(self, image, sample, answer):
+        picture = self.predictor.draw(image['img'], sample, self.score_thr)[..., ::-1]
+        if 'frame' not in image:
+            mmcv.imwrite(picture, str(self.folder / 'pictures' / f'{image["name"]}.png'))
+            return
+        if not image['frame']:
+            self.close()
+            path = self.folder / 'pictures' / f'{image["name"].removesuffix("_000000")}.mp4'
+            path.parent.mkdir(exist_ok=True)
+            codec = cv2.VideoWriter_fourcc(*'mp4v')
+            self.size = picture.shape[1::-1]
+            self.video = cv2.VideoWriter(str(path), codec, image['fps'], self.size)
+        self.video.write(np.ascontiguousarray(mmcv.imresize(picture, self.size)))
+
+    def close(self):
+        if self.video is not None:
+            self.video.release()
+            self.video = None
+
+
+class Lines(Form):
+    """`predictions.jsonl`, an object a line."""
+
+    def __init__(self, predictor, folder):
+        super().__init__(predictor, folder)
+        self.file = open(folder / 'predictions.jsonl', 'w')  # noqa: SIM115
+
+    def write(self, image, sample, answer):
+        fields = dict(image=str(image['file'])) | {k: image[k] for k in ('frame',) if k in image}
+        fields |= self.predictor.task.serialize(sample.to_dict())
+        fields |= {key: answer[key] for key in ('name', 'names') if key in answer}
+        print(json.dumps(plain(fields)), file=self.file, flush=True)
+
+    def close(self):
+        self.file.close()
+
+
+class CocoResults(Form):
+    """`results.json`, as COCO's server takes it, with the ids of an annotation file."""
+
+    scope = 'mmdet'
+
+    def __init__(self, predictor, folder, ann_file):
+        super().__init__(predictor, folder)
+        self.images, self.categories = read_ids(predictor.cfg, ann_file)
+        if lost := set(predictor.meta['classes']) - set(self.categories):
+            raise UserError(f'the annotation file has no categories {", ".join(sorted(lost))}')
+        self.results = []
+
+    def write(self, image, sample, answer):
+        file = Path(image['file']).name
+        if file not in self.images:
+            raise UserError(f'{image["file"]} is not in the annotation file; name another one')
+        fields = self.predictor.task.serialize(sample.to_dict())
+        masks = fields.get('masks')
+        for i, (x1, y1, x2, y2) in enumerate(fields['boxes'].tolist()):
+            result = dict(
+                image_id=self.images[file],
+                category_id=self.categories[self.predictor.meta['classes'][fields['labels'][i]]],
+                bbox=[x1, y1, x2 - x1, y2 - y1],
+                score=fields['scores'][i].item(),
+            )
+            self.results.append(result | (dict(segmentation=masks[i]) if masks else {}))
+
+    def close(self):
+        write_json(str(self.folder / 'results.json'), self.results)
+
+
+class Masks(Form):
+    """`masks/NAME.png`, one channel with the class of each pixel, as BDD100K has it."""
+
+    scope = 'mmseg'
+
+    def write(self, image, sample, answer):
+        path = self.folder / 'masks' / f'{image["name"]}.png'
+        mmcv.imwrite(answer['map'].astype(np.uint8), str(path))
+
+
+FORMS = dict(pictures=Pictures, jsonl=Lines, coco=CocoResults, masks=Masks)
+
+
+def read_ids(cfg: Config, ann_file: str | None) -> tuple[dict, dict]:
+    """COCO's ids of images, by file name, and of categories, by name; raises UserError."""
+    path = ann_file or find_coco(cfg, first_dataset(cfg, 'test_dataloader'))
+    if not path or not Path(path).is_file():
+        raise UserError(
+            f'coco results need the ids of images and categories: annotation file {path} does not '
+            'exist; name one with --ann-file'
+        )
+    try:
+        content = json.loads(Path(path).read_text())
+        images = {Path(image['file_name']).name: image['id'] for image in content['images']}
+        return images, {category['name']: category['id'] for category in content['categories']}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f'{path} is no COCO file: {type(error).__name__}: {error}') from error

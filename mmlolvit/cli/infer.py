@@ -1,0 +1,131 @@
+"""Ask a model about images and videos: ``tools/infer.py CONFIG CKPT INPUT...``."""
+
+import argparse
+import glob
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from ..errors import UserError
+from ..inference import Predictor, load
+from .answers import FORMS, Form
+from .common import check_writable, exits, make_parser
+from .outputs import SCORE_THR
+
+IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
+VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.webm')
+
+
+@exits
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    unread, written = [], 0
+    files = list(find_files(args.inputs, unread))
+    if not files:
+        raise UserError('; '.join(unread))
+    predictor = load(args.config, args.checkpoint, args.device, args.cfg_options)
+    check_writable(args.out)
+    images = read_files(predictor, files, unread)
+    with ExitStack() as stack:
+        forms = [stack.enter_context(closing(form)) for form in make_forms(predictor, args)]
+        bar = stack.enter_context(tqdm(unit='image', total=count(files)))
+        for image, sample in predictor.predict(images, args.batch_size):
+            answer = predictor.answer(sample)
+            for form in forms:
+                form.write(image, sample, answer)
+            written += 1
+            bar.update()
+    print(f'{written} answers in {args.out}')
+    for message in unread:
+        print(f'error: {message}', file=sys.stderr)
+    return 1 if unread else 0
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = make_parser(
+        'Ask a model about images and videos. Exit code 1 where some could not be read: they are '
+        'listed at the end, and the rest is done.'
+    )
+    add = parser.add_argument
+    add('checkpoint', help='file or URL; FILE.onnx for an exported model')
+    add('inputs', nargs='+', metavar='INPUT', help='image, video, folder of them, or a pattern')
+    add('--out', metavar='DIR', default='answers', help='default: answers')
+    add(
+        '--write',
+        nargs='+',
+        choices=FORMS,
+        default=['pictures', 'jsonl'],
+        help='pictures (of a video, a video); predictions.jsonl; results.json for COCO; masks of '
+        'class ids, as BDD100K has them; default: pictures jsonl',
+    )
+    add('--ann-file', help="coco: the file with the ids; default: that of the config's test set")
+    add('--score-thr', type=float, default=SCORE_THR, help='of boxes in pictures; default 0.3')
+    add('--batch-size', type=int, default=8, help='default 8')
+    add('--device', help='cpu or cuda; default: a GPU if there is one')
+    args = parser.parse_args(argv)
+    if args.batch_size < 1:
+        parser.error(f'--batch-size expects 1 or more, got {args.batch_size}')
+    args.out = Path(args.out)
+    return args
+
+
+def find_files(inputs: list[str], unread: list[str]) -> Iterator[Path]:
+    """The images and videos of what was given; what is not there gets a line in ``unread``."""
+    for text in inputs:
+        path = Path(text)
+        if path.is_dir():
+            inner = sorted(path.rglob('*'))
+            found = [file for file in inner if file.suffix.lower() in IMAGES + VIDEOS]
+        elif path.exists():
+            found = [path]
+        else:
+            found = sorted(map(Path, glob.glob(text, recursive=True)))
+        if not found:
+            unread.append(f'{text} ' + ('holds no images' if path.is_dir() else 'does not exist'))
+        yield from found
+
+
+def count(files: list[Path]) -> int:
+    """How many images the files hold, as videos say it."""
+    videos = [file for file in files if file.suffix.lower() in VIDEOS]
+    frames = [int(cv2.VideoCapture(str(file)).get(cv2.CAP_PROP_FRAME_COUNT)) for file in videos]
+    return len(files) - len(videos) + sum(max(number, 0) for number in frames)
+
+
+def read_files(predictor: Predictor, files: list[Path], unread: list[str]) -> Iterator[dict]:
+    """Images as a `Form` takes them; a file that cannot be read gets a line in ``unread``."""
+    names = set()
+    for file in files:
+        name, number = file.stem, 1
+        while name in names:
+            number += 1
+            name = f'{file.stem}_{number}'
+        names.add(name)
+        if file.suffix.lower() not in VIDEOS:
+            try:
+                yield dict(predictor.read(file), file=file, name=name)
+            except UserError as error:
+                unread.append(str(error))
+            continue
+        video, frame = cv2.VideoCapture(str(file)), 0
+        fps = video.get(cv2.CAP_PROP_FPS) or 25
+        while (image := video.read()[1]) is not None:
+            place = dict(file=file, name=f'{name}_{frame:06d}', frame=frame, fps=fps)
+            yield dict(predictor.read(image), **place)
+            frame += 1
+        if not frame:
+            unread.append(f'{file} cannot be read as a video')
+
+
+def make_forms(predictor: Predictor, args: argparse.Namespace) -> Iterator[Form]:
+    """What was asked for; raises UserError where it is of another task."""
+    options = dict(coco=dict(ann_file=args.ann_file), pictures=dict(score_thr=args.score_thr))
+    for name in dict.fromkeys(args.write):
+        form = FORMS[name]
+        if form.scope not in (None, predictor.task.scope):
+            raise UserError(f'--write {name} is for a config of {form.scope}')
+        yield form(predictor, args.out, **options.get(name, {}))

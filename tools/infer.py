@@ -1,0 +1,3 @@
+from mmlolvit.cli.infer import main
+
+raise SystemExit(main())
