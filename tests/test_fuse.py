@@ -14,9 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmlolvit.deploy import fuse
 from mmlolvit.models import FWAPlugin, LOLViT
-from mmlolvit.models.lolvit import ARCHS
+from mmlolvit.models.lolvit import ARCHS, MECHANISMS
 
-from .test_models import settled
+from .test_models import TINY, settled
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 FAMILIES = sorted(str(f.relative_to(CONFIGS)) for f in CONFIGS.glob('*/*lolvit_x_digits.py'))
@@ -49,6 +49,16 @@ def test_outputs_stay_equal(arch, fwa_cfg, dtype):
     assert difference(model, fused, dtype) < LIMITS[dtype]
     assert difference(fused, fuse(copy.deepcopy(fused)), dtype) == 0
     assert difference(model, fuse_conv_bn(copy.deepcopy(model)), dtype) < LIMITS[dtype]
+
+
+@pytest.mark.parametrize('without', [*MECHANISMS, MECHANISMS], ids=str)
+def test_ablated_backbones(without):
+    torch.manual_seed(0)
+    without = [without] if isinstance(without, str) else without
+    model = settled(LOLViT(TINY, (0, 1, 2, 3), without=without))
+    fused = fuse(copy.deepcopy(model))
+    assert not [m for m in fused.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert difference(model, fused, torch.float32) < LIMITS[torch.float32]
 
 
 def outputs(model: nn.Module, x: Tensor):

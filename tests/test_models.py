@@ -10,7 +10,7 @@ import torch
 
 from mmlolvit.analysis import attention_shares, complexity
 from mmlolvit.models import LOLViT
-from mmlolvit.models.lolvit import ARCHS
+from mmlolvit.models.lolvit import ARCHS, MECHANISMS
 
 TINY = dict(stem=8, channels=(16, 24, 32, 48), depths=(1, 1, 1, 1))
 TABLE = (Path(__file__).parents[1] / 'docs/architecture.md').read_text()
@@ -48,6 +48,24 @@ def test_a_pyramid_at_the_strides_it_announces(arch, size):
         assert out.shape == (1, channels, -(-size[0] // stride), -(-size[1] // stride))
         assert out.isfinite().all()
     assert model.out_strides == (4, 8, 16, 32)
+
+
+@pytest.mark.parametrize('mechanism', MECHANISMS)
+def test_a_mechanism_that_is_left_out_is_gone(mechanism):
+    whole, part = LOLViT(TINY), LOLViT(TINY, without=[mechanism])
+    kinds, left = ({type(m).__name__ for m in model.modules()} for model in (whole, part))
+    names = {name for name, _ in part.named_parameters()}
+    if mechanism == 'ghost':
+        assert {'GhostModule', 'GhostDownsample'} <= kinds - left
+    elif mechanism == 'local':
+        assert {name for name, _ in whole.named_parameters()} > names
+        assert not any('.local.' in name for name in names)
+    else:
+        assert attention_shares(whole, torch.randn(2, 3, 64, 64))
+        assert not attention_shares(part, torch.randn(2, 3, 64, 64))
+        assert len(list(part.parameters())) == len(list(whole.parameters()))
+    with pytest.raises(ValueError, match='without names some of'):
+        LOLViT(TINY, without=['attention'])
 
 
 @pytest.mark.parametrize('arch', [*ARCHS, TINY], ids=[*ARCHS, 'dict'])

@@ -19,6 +19,7 @@ from ..errors import UserError, did_you_mean
 from ..tasks import TASKS, Task
 from ..zoo import load_config
 from .data import explain_listing
+from .distributed import join, wait_to_speak
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -33,9 +34,15 @@ class CfgOptions(DictAction):
             parser.error(f'{option_string} expects KEY=VALUE ..., got: {" ".join(values)}')
 
 
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        wait_to_speak()
+        super().error(message)
+
+
 def make_parser(description: str) -> argparse.ArgumentParser:
     """A parser with the arguments of every tool that reads a config."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = Parser(description=description)
     parser.add_argument('config', help='config file, or the name of one of the package')
     parser.add_argument(
         '--cfg-options',
@@ -77,6 +84,7 @@ def exits(main: Callable) -> Callable[..., int]:
             message = explain(error)
             if message is None:
                 raise
+            wait_to_speak()
             print(f'error: {message}', file=sys.stderr)
             return 2
 
@@ -149,7 +157,8 @@ def explain_type(name: str, kind: str) -> str:
 def load_run(args: argparse.Namespace, needed: Sequence[str]) -> tuple[Config, Task]:
     """As `load_config`, with the flags of `make_run_parser`; they win over ``--cfg-options``.
 
-    Raises UserError, also for a ``work_dir`` where nothing can be written.
+    From here on the processes of a launcher know each other. Raises UserError, also for a
+    ``work_dir`` where nothing can be written.
     """
     cfg, task = load_config(args.config, args.cfg_options, needed)
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
@@ -157,6 +166,7 @@ def load_run(args: argparse.Namespace, needed: Sequence[str]) -> tuple[Config, T
             cfg[loader].persistent_workers = False  # torch refuses to keep workers that are not
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg.launcher = args.launcher
+    join(cfg)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     check_writable(cfg.work_dir)
     return cfg, task

@@ -26,11 +26,13 @@ class DrawPredictions(Hook):
         self.task = task
         self.folder = Path(folder)
         self.drawn = 0
+        self.total = 0
         self.visualizer = None
 
     def before_test(self, runner) -> None:
-        meta = runner.test_loop.dataloader.dataset.metainfo
-        self.visualizer = self.task.make_visualizer(runner.cfg, meta)
+        dataset = runner.test_loop.dataloader.dataset
+        self.total = len(dataset)
+        self.visualizer = self.task.make_visualizer(runner.cfg, dataset.metainfo)
 
     def after_test_iter(self, runner, batch_idx, data_batch, outputs) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -40,6 +42,8 @@ class DrawPredictions(Hook):
         for tensor, sample in zip(inputs, outputs, strict=True):
             number = self.drawn * get_world_size() + get_rank()
             self.drawn += 1
+            if number >= self.total:  # repeated, so that every process has as many
+                return
             if path := sample.get('img_path'):
                 image = mmcv.imread(path, channel_order='rgb')
                 name = f'{number:06d}_{Path(path).stem}.png'

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 from mmcv.transforms import TestTimeAug
 from mmengine.dataset import Compose
+from mmengine.device import get_device
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODEL_WRAPPERS
 from mmengine.runner import Runner
 from PIL import Image
 
@@ -40,6 +43,21 @@ class GuardedRunner(Runner):
                 raise UserError(wrong)
             guard(dataset, self.cfg)
         return loader
+
+    def wrap_model(self, model_wrapper_cfg, model):
+        sync_bn = self.cfg.get('sync_bn')
+        if sync_bn not in (None, 'torch', 'mmcv'):
+            raise UserError(f"sync_bn must be None, 'torch' or 'mmcv', got {sync_bn!r}")
+        if not self.distributed or get_device() != 'cpu':
+            return super().wrap_model(model_wrapper_cfg, model)
+        # On CPUs there is no SyncBatchNorm, and a process has no device of its own.
+        defaults = dict(
+            broadcast_buffers=False,
+            find_unused_parameters=self.cfg.get('find_unused_parameters', False),
+        )
+        wrapper = dict(model_wrapper_cfg or defaults)
+        wrapper.setdefault('type', 'MMDistributedDataParallel')
+        return MODEL_WRAPPERS.build(wrapper, default_args=dict(module=revert_sync_batchnorm(model)))
 
 
 def find_base(dataset) -> Iterator:

@@ -11,6 +11,7 @@ from ..deploy.onnx import OnnxModel, use_exported
 from ..errors import UserError
 from .common import check_writable, exits, load_run, make_run_parser
 from .data import check_data, dataset_nodes, find_datasets
+from .distributed import leave
 from .outputs import CollectPredictions, DrawPredictions, write_json
 from .samples import GuardedRunner, find_base, find_labels
 
@@ -58,6 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.out and is_main_process():
         content = dict(config=args.config, checkpoint=args.checkpoint, metrics=metrics)
         write_json(args.out, dict(content, predictions=collected.predictions))
+    leave()
 
 
 def check_classes(model: OnnxModel, dataset) -> None:

@@ -3,6 +3,7 @@
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.registry import OPTIMIZERS
 
 from ..checkpoints import newest_intact, read_training_state, require_equal
@@ -18,6 +19,7 @@ from .backbone import (
 )
 from .common import exits, explain_type, load_run, make_run_parser
 from .data import check_data
+from .distributed import OneModel, leave
 from .samples import GuardedRunner
 
 
@@ -70,7 +72,9 @@ def main(argv: list[str] | None = None) -> None:
         )
     # Convolutions train faster in this layout: docs/results.md has by how much.
     runner.model.to(memory_format=torch.channels_last)
+    runner.register_hook(OneModel())
     runner.train()
+    leave()
 
 
 def check_optimizer(cfg: Config) -> None:
@@ -105,7 +109,11 @@ def find_start(cfg: Config, resume: str | None) -> dict | None:
 
     `resume` is a checkpoint, '' for the newest intact one in the work dir, or None for a new run.
     """
-    path = resume or (newest_intact(cfg.work_dir) if resume == '' else None)
+    path = resume
+    if resume == '':
+        found = [newest_intact(cfg.work_dir) if is_main_process() else None]
+        broadcast_object_list(found)  # a process that does not see it ends with an error
+        path = found[0]
     if not path:
         return None
     checkpoint = read_training_state(path)

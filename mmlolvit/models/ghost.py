@@ -63,6 +63,12 @@ class GhostModule(BaseModule):
         return torch.cat((x, self.cheap(x)), dim=1)
 
 
+def pointwise(in_channels: int, out_channels: int, ghost: bool, **kwargs) -> nn.Module:
+    """A 1x1 Ghost module, or in an ablation the plain convolution that it stands for."""
+    kind = GhostModule if ghost else ConvModule
+    return kind(in_channels, out_channels, kernel_size=1, **kwargs)
+
+
 @MODELS.register_module()
 class GhostDownsample(BaseModule):
     """Stride 2: the input itself, max-pooled, beside the new channels of a 3x3 convolution.
@@ -113,6 +119,7 @@ class GhostBottleneck(BaseModule):
         channels (int): C of the input and the output (B, C, H, W).
         expansion (float): Hidden channels over ``channels``.
         drop_path (float): Probability of dropping the branch, per sample.
+        ghost (bool): False puts plain 1x1 convolutions in the place of the Ghost modules.
         norm_cfg (dict): Norm after each convolution.
         act_cfg (dict): Activation of the expansion.
         init_cfg (dict, optional): MMEngine's initialization config.
@@ -123,14 +130,15 @@ class GhostBottleneck(BaseModule):
         channels: int,
         expansion: float = 2,
         drop_path: float = 0.0,
+        ghost: bool = True,
         norm_cfg: dict = BN,
         act_cfg: dict = RELU,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
         hidden = int(channels * expansion)
-        expand = GhostModule(channels, hidden, norm_cfg=norm_cfg, act_cfg=act_cfg)
-        project = GhostModule(hidden, channels, norm_cfg=norm_cfg, act_cfg=None)
+        expand = pointwise(channels, hidden, ghost, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        project = pointwise(hidden, channels, ghost, norm_cfg=norm_cfg, act_cfg=None)
         self.block = Residual(nn.Sequential(expand, project), drop_path)
 
     def forward(self, x: Tensor) -> Tensor:

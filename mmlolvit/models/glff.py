@@ -1,5 +1,7 @@
 """Global-local feature fusion (GLFF), LOLViT's block of the late stages."""
 
+from collections.abc import Sequence
+
 import torch
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
@@ -7,7 +9,7 @@ from torch import Tensor, nn
 
 from ..registry import MODELS
 from .fwa import FastWindowAttention
-from .ghost import BN, RELU, GhostModule, Residual
+from .ghost import BN, RELU, Residual, pointwise
 
 
 class GlobalLocalFusion(nn.Module):
@@ -21,6 +23,7 @@ class GlobalLocalFusion(nn.Module):
         fwa_cfg: dict,
         norm_cfg: dict,
         act_cfg: dict,
+        ghost: bool,
     ):
         super().__init__()
         self.split = (global_channels, channels - global_channels)
@@ -32,7 +35,7 @@ class GlobalLocalFusion(nn.Module):
             gain = (self.split[1] / global_channels) ** 0.5 or 1.0
             if self.attention.out_norm.weight is not None:
                 nn.init.constant_(self.attention.out_norm.weight, gain)
-        self.expand = GhostModule(channels, hidden, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.expand = pointwise(channels, hidden, ghost, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.project = ConvModule(hidden, channels, 1, norm_cfg=norm_cfg, act_cfg=None)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -40,6 +43,19 @@ class GlobalLocalFusion(nn.Module):
             g, l = x.split(self.split, dim=1)  # noqa: E741
             x = torch.cat((self.attention(g), l), dim=1)
         return self.project(self.expand(x))
+
+
+class GlobalResidual(nn.Module):
+    """FWA added to the first channels of x: attention that is not fused with the rest."""
+
+    def __init__(self, channels: int, global_channels: int, fwa_cfg: dict, norm_cfg: dict):
+        super().__init__()
+        self.split = (global_channels, channels - global_channels)
+        self.attention = FastWindowAttention(global_channels, **(dict(norm_cfg=norm_cfg) | fwa_cfg))
+
+    def forward(self, x: Tensor) -> Tensor:
+        g, l = x.split(self.split, dim=1)  # noqa: E741
+        return torch.cat((g + self.attention(g), l), dim=1)
 
 
 @MODELS.register_module()
@@ -57,6 +73,9 @@ class GLFFBlock(BaseModule):
         expansion (float): Hidden channels of the feed-forward over ``channels``.
         fwa_cfg (dict, optional): Arguments for :class:`FastWindowAttention`.
         drop_path (float): Probability of dropping each residual branch, per sample.
+        without (Sequence[str]): What to leave out, for ablations: 'local', the 3x3; 'fusion', so
+            that FWA is a residual of its own channels before the feed-forward; 'ghost', with a
+            plain convolution in its place.
         norm_cfg (dict): Norm after each convolution.
         act_cfg (dict): Activation.
         init_cfg (dict, optional): MMEngine's initialization config.
@@ -72,6 +91,7 @@ class GLFFBlock(BaseModule):
         expansion: float = 2,
         fwa_cfg: dict | None = None,
         drop_path: float = 0.0,
+        without: Sequence[str] = (),
         norm_cfg: dict = BN,
         act_cfg: dict = RELU,
         init_cfg: dict | None = None,
@@ -82,14 +102,19 @@ class GLFFBlock(BaseModule):
         global_channels = int(channels * global_share / 8 + 0.5) * 8
         global_channels = min(max(global_channels, 8), channels) if global_share else 0
         hidden = int(channels * expansion)
+        fwa_cfg = fwa_cfg or {}
         local = ConvModule(
             channels, channels, 3, padding=1, groups=channels, norm_cfg=norm_cfg, act_cfg=None
         )
+        self.local = nn.Identity() if 'local' in without else Residual(local, drop_path)
+        self.attention = nn.Identity()
+        if 'fusion' in without and global_channels:
+            self.attention = GlobalResidual(channels, global_channels, fwa_cfg, norm_cfg)
+            global_channels = 0
         fusion = GlobalLocalFusion(
-            channels, global_channels, hidden, fwa_cfg or {}, norm_cfg, act_cfg
+            channels, global_channels, hidden, fwa_cfg, norm_cfg, act_cfg, 'ghost' not in without
         )
-        self.local = Residual(local, drop_path)
         self.fusion = Residual(fusion, drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fusion(self.local(x))
+        return self.fusion(self.attention(self.local(x)))

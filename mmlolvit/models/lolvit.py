@@ -29,6 +29,7 @@ ARCHS = {
 ARCH_DEFAULTS = dict(
     blocks=('ghost', 'ghost', 'glff', 'glff'), global_share=0.125, qk_channels=16, expansion=2
 )
+MECHANISMS = ('local', 'fusion', 'ghost')
 STEM_STRIDE = 2
 
 
@@ -50,6 +51,9 @@ class LOLViT(BaseModule):
         fwa_cfg (dict, optional): More arguments for :class:`FastWindowAttention`, for ablations:
             ``score``, ``window``, ``aggregation``.
         global_share (float, optional): In place of the arch's; 0 gives the local twin.
+        without (Sequence[str]): Mechanisms to leave out, for ablations: 'local' and 'fusion' as in
+            :class:`GLFFBlock`, and 'ghost', with plain convolutions in its place, the downsampling
+            ones too.
         drop_path_rate (float): Drop probability of the last block's branches; grows linearly.
         frozen_stages (int): The stem and this many stages are fixed and in eval mode; 0 fixes
             the stem alone, -1 nothing.
@@ -64,9 +68,9 @@ class LOLViT(BaseModule):
         out_strides (tuple[int]): Input pixels per output pixel of each output.
 
     Raises:
-        ValueError: On an arch, ``out_indices`` or ``frozen_stages`` that does not exist, and in
-            ``forward`` on an image of other channels or with an empty side, or in training on a
-            map too small for BatchNorm.
+        ValueError: On an arch, ``out_indices``, ``frozen_stages`` or mechanism that does not exist,
+            and in ``forward`` on an image of other channels or with an empty side, or in training
+            on a map too small for BatchNorm.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class LOLViT(BaseModule):
         in_channels: int = 3,
         fwa_cfg: dict | None = None,
         global_share: float | None = None,
+        without: Sequence[str] = (),
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
         norm_eval: bool = False,
@@ -92,6 +97,8 @@ class LOLViT(BaseModule):
         self.out_indices = parse_out_indices(out_indices, num_stages)
         if not -1 <= frozen_stages <= num_stages:
             raise ValueError(f'frozen_stages must be -1 to {num_stages}, got {frozen_stages}')
+        if not set(without) <= set(MECHANISMS):
+            raise ValueError(f'without names some of {MECHANISMS}, got {without!r}')
         self.in_channels = in_channels
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -107,14 +114,19 @@ class LOLViT(BaseModule):
         def block(kind: str, channels: int) -> nn.Module:
             shared = dict(expansion=arch['expansion'], drop_path=next(drop_paths), **cfg)
             if kind == 'ghost':
-                return GhostBottleneck(channels, **shared)
-            return GLFFBlock(channels, arch['global_share'], fwa_cfg=fwa_cfg, **shared)
+                return GhostBottleneck(channels, ghost='ghost' not in without, **shared)
+            share = arch['global_share']
+            return GLFFBlock(channels, share, fwa_cfg=fwa_cfg, without=without, **shared)
+
+        downsample = GhostDownsample
+        if 'ghost' in without:
+            downsample = partial(ConvModule, kernel_size=3, stride=2, padding=1)
 
         self.stem = ConvModule(in_channels, arch['stem'], 3, STEM_STRIDE, padding=1, **cfg)
         self.stages = nn.ModuleList()
         channels = arch['stem']
         for i in range(max(self.out_indices) + 1):
-            down = GhostDownsample(channels, arch['channels'][i], **cfg)
+            down = downsample(channels, arch['channels'][i], **cfg)
             channels = arch['channels'][i]
             blocks = [block(arch['blocks'][i], channels) for _ in range(arch['depths'][i])]
             self.stages.append(nn.Sequential(down, *blocks))
