@@ -9,3 +9,4 @@ default_hooks = dict(
 visualizer = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 log_processor = dict(by_epoch=False)
 tta_model = dict(type='SegTTAModel')
+sync_bn = 'torch'  # batches are small: BatchNorm over all GPUs; docs/distributed.md

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.registry import DATASETS
 
 from ..errors import UserError
@@ -41,7 +42,8 @@ def check_data(cfg: Config, *loaders: str) -> None:
             names = [category['name'] for category in content['categories']]
             if wrong := compare_names(names, classes) or compare_evaluator(cfg, key, content):
                 raise UserError(f'{key}: {path}: {wrong}')
-            if unused := ', '.join(name for name in names if name not in classes):
+            unused = ', '.join(name for name in names if name not in classes)
+            if unused and is_main_process():
                 print(f'warning: {key}: the config leaves out {unused} of {path}', file=sys.stderr)
 
 

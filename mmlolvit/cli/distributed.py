@@ -5,12 +5,12 @@ import time
 from unittest.mock import patch
 
 import torch
-from torch.distributed import is_torchelastic_launched
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import broadcast, init_dist, is_distributed
 from mmengine.hooks import Hook
 from mmengine.utils.dl_utils import set_multi_processing
+from torch.distributed import is_torchelastic_launched
 
 from ..errors import UserError
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmcv.transforms import TestTimeAug
 from mmengine.dataset import Compose
 from mmengine.device import get_device
@@ -32,6 +33,7 @@ class GuardedRunner(Runner):
     """MMEngine's runner; its data sets and samples that cannot be learned from raise UserError."""
 
     folders = None  # of the classes, in the data set that was built first
+    memory_format = torch.preserve_format
 
     def build_dataloader(self, dataloader, seed=None, diff_rank_seed=False):
         loader = super().build_dataloader(dataloader, seed, diff_rank_seed)
@@ -48,6 +50,7 @@ class GuardedRunner(Runner):
         sync_bn = self.cfg.get('sync_bn')
         if sync_bn not in (None, 'torch', 'mmcv'):
             raise UserError(f"sync_bn must be None, 'torch' or 'mmcv', got {sync_bn!r}")
+        model = model.to(memory_format=self.memory_format)
         if not self.distributed or get_device() != 'cpu':
             return super().wrap_model(model_wrapper_cfg, model)
         # On CPUs there is no SyncBatchNorm, and a process has no device of its own.

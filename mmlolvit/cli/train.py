@@ -1,5 +1,7 @@
 """Train a model of any task: ``tools/train.py CONFIG``."""
 
+from importlib.util import find_spec
+
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -8,7 +10,9 @@ from mmengine.registry import OPTIMIZERS
 
 from ..checkpoints import newest_intact, read_training_state, require_equal
 from ..datasets import ensure_embedded
+from ..doctor import install, installed_distributions
 from ..errors import UserError
+from ..tasks import Task
 from .backbone import (
     check_pretrained,
     find_init,
@@ -21,6 +25,15 @@ from .common import exits, explain_type, load_run, make_run_parser
 from .data import check_data
 from .distributed import OneModel, leave
 from .samples import GuardedRunner
+
+
+class TrainingRunner(GuardedRunner):
+    """GuardedRunner in the layout in which convolutions train faster.
+
+    docs/results.md has by how much. DDP must be given the model in it.
+    """
+
+    memory_format = torch.channels_last
 
 
 @exits
@@ -43,8 +56,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         '--backbone-checkpoint', metavar='CKPT', help="start from a classifier's backbone"
     )
+    parser.add_argument(
+        '--tensorboard', action='store_true', help='write events, for tensorboard --logdir WORK_DIR'
+    )
     args = parser.parse_args(argv)
     cfg, task = load_run(args, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'))
+    if args.tensorboard:
+        use_tensorboard(cfg, task)
     ensure_embedded(cfg)
     check_data(cfg, 'train_dataloader', 'val_dataloader')
     check_optimizer(cfg)
@@ -58,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     pretrained = find_pretrained(cfg)
     weights = find_start(cfg, args.resume)
 
-    runner = GuardedRunner.from_cfg(cfg)
+    runner = TrainingRunner.from_cfg(cfg)
     if weights:
         require_equal(runner.model, weights, cfg.load_from)
     elif cfg.get('load_from'):
@@ -70,8 +88,6 @@ def main(argv: list[str] | None = None) -> None:
             'The backbone starts from random weights. To start from those of a trained '
             f'classifier: python tools/train.py {args.config} --backbone-checkpoint CKPT'
         )
-    # Convolutions train faster in this layout: docs/results.md has by how much.
-    runner.model.to(memory_format=torch.channels_last)
     runner.register_hook(OneModel())
     runner.train()
     leave()
@@ -102,6 +118,18 @@ def enable_lr_scaling(cfg: Config) -> None:
             'add auto_scale_lr = dict(base_batch_size=...) to the config'
         )
     cfg.auto_scale_lr.enable = True
+
+
+def use_tensorboard(cfg: Config, task: Task) -> None:
+    """Let the visualizer write events too; UserError where tensorboard is not installed."""
+    if not find_spec('tensorboard'):
+        command = install('tensorboard', installed_distributions())
+        raise UserError(f'--tensorboard: tensorboard is not installed: {command}')
+    cfg.visualizer = cfg.get('visualizer') or dict(type=task.visualizer)
+    backends = cfg.visualizer.get('vis_backends') or [dict(type='LocalVisBackend')]
+    if 'TensorboardVisBackend' not in str(backends):
+        backends = [*backends, dict(type='TensorboardVisBackend')]
+    cfg.visualizer.vis_backends = backends
 
 
 def find_start(cfg: Config, resume: str | None) -> dict | None:
