@@ -12,6 +12,7 @@ COMMANDS = dict(
     benchmark='mmlolvit.benchmark.speed',
     get_flops='mmlolvit.cli.get_flops',
     check_dataset='mmlolvit.cli.check_dataset',
+    plot_runs='mmlolvit.cli.plot_runs',
     publish_model='mmlolvit.cli.publish_model',
     doctor='mmlolvit.doctor',
 )

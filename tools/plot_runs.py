@@ -1,0 +1,3 @@
+from mmlolvit.cli.plot_runs import main
+
+raise SystemExit(main())
