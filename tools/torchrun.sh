@@ -14,4 +14,4 @@ else
     )
 fi
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" MKL_NUM_THREADS="${MKL_NUM_THREADS:-1}"
-exec "${PYTHON:-python}" -m torch.distributed.run "${meet[@]}" --nproc-per-node="$gpus" "$@"
+exec "${PYTHON:-python}" -m mmlolvit.cli.launch "${meet[@]}" --nproc-per-node="$gpus" "$@"

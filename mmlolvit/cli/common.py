@@ -19,7 +19,7 @@ from ..errors import UserError, did_you_mean
 from ..tasks import TASKS, Task
 from ..zoo import load_config
 from .data import explain_listing
-from .distributed import join, wait_to_speak
+from .distributed import join, wait_to_fail, wait_to_speak
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -83,6 +83,7 @@ def exits(main: Callable) -> Callable[..., int]:
         except Exception as error:
             message = explain(error)
             if message is None:
+                wait_to_fail()
                 raise
             wait_to_speak()
             print(f'error: {message}', file=sys.stderr)

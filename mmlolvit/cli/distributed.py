@@ -89,6 +89,12 @@ def wait_to_speak() -> None:
         time.sleep(GRACE * max(sum(number > 0 for number in pair) for pair in ranks))
 
 
+def wait_to_fail() -> None:
+    """Let the launcher end this process, if it fails because another one did before."""
+    if is_distributed():
+        time.sleep(GRACE)
+
+
 class OneModel(Hook):
     """Let every process validate process 0's BatchNorm statistics: those that are saved."""
 

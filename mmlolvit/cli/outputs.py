@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from unittest.mock import patch
 
 import mmcv
 from mmengine.dist import get_rank, get_world_size
@@ -13,6 +14,11 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from ..tasks import Task, plain
 
 SCORE_THR = 0.3  # of the boxes that are drawn
+
+
+def as_process_0():
+    """A context in which MMEngine's visualizers draw, which they refuse in other processes."""
+    return patch('mmengine.dist.utils.is_main_process', lambda: True)
 
 
 class DrawPredictions(Hook):
@@ -32,7 +38,8 @@ class DrawPredictions(Hook):
     def before_test(self, runner) -> None:
         dataset = runner.test_loop.dataloader.dataset
         self.total = len(dataset)
-        self.visualizer = self.task.make_visualizer(runner.cfg, dataset.metainfo)
+        with as_process_0():
+            self.visualizer = self.task.make_visualizer(runner.cfg, dataset.metainfo)
 
     def after_test_iter(self, runner, batch_idx, data_batch, outputs) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -50,7 +57,8 @@ class DrawPredictions(Hook):
             else:  # drawn on demand; the libraries load BGR
                 image = tensor.permute(1, 2, 0).byte().cpu().numpy()[..., ::-1]
                 name = f'{number:06d}.png'
-            picture = self.task.draw(self.visualizer, image, sample, SCORE_THR)
+            with as_process_0():
+                picture = self.task.draw(self.visualizer, image, sample, SCORE_THR)
             mmcv.imwrite(picture[..., ::-1], str(self.folder / name))
 
 
