@@ -13,6 +13,7 @@ COMMANDS = dict(
     get_flops='mmlolvit.cli.get_flops',
     check_dataset='mmlolvit.cli.check_dataset',
     plot_runs='mmlolvit.cli.plot_runs',
+    analyze_results='mmlolvit.cli.analyze_results',
     publish_model='mmlolvit.cli.publish_model',
     doctor='mmlolvit.doctor',
 )

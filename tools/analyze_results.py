@@ -1,0 +1,3 @@
+from mmlolvit.cli.analyze_results import main
+
+raise SystemExit(main())
