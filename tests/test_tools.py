@@ -396,7 +396,7 @@ OTHER_ARCH = [
     f'model.head.in_channels={X_CHANNELS}',
 ]
 BAD_TRAINING = {
-    'config missing': (['lolvit_x_digit.py'], 'does not exist; did you mean', 'lolvit_x_digits.py'),
+    'config missing': (['lolvit_x_digit.py'], 'does not exist; did you mean', 'lolvit_x_digits'),
     'config syntax': (['syntax.py'], 'syntax error', 'syntax.py, line 2'),
     'base syntax': (['based.py'], 'syntax error', 'syntax.py, line 2'),
     'base missing': (['orphan.py'], 'cannot be read', 'gone.py'),
@@ -600,9 +600,8 @@ def test_plain_is_valid_json():
     )
 
 
-def test_detections_are_written_and_drawn(tmp_path):
+def test_detections_are_written_and_drawn():
     from mmdet.structures import DetDataSample
-    from mmdet.visualization import DetLocalVisualizer
 
     sample = DetDataSample(metainfo=dict(img_path='a.png'))
     sample.pred_instances = InstanceData(
@@ -615,11 +614,11 @@ def test_detections_are_written_and_drawn(tmp_path):
     assert json.loads(json.dumps(fields))['masks'][0]['size'] == [40, 40]
     assert (fields['boxes'], fields['labels'], fields['scores']) == ([[2, 3, 20, 30.5]], [1], [0.9])
 
-    visualizer = DetLocalVisualizer.get_instance('test_detections')
-    visualizer.dataset_meta = dict(classes=('a', 'b'), palette=[(255, 0, 0), (0, 255, 0)])
-    file = tmp_path / 'drawn.png'
-    TASKS['mmdet'].draw(visualizer, np.zeros((40, 40, 3), np.uint8), sample, str(file))
-    assert cv2.imread(str(file)).any()
+    meta = dict(classes=('a', 'b'), palette=[(255, 0, 0), (0, 255, 0)])
+    visualizer = TASKS['mmdet'].make_visualizer({}, meta)
+    black = np.zeros((40, 40, 3), np.uint8)
+    assert TASKS['mmdet'].draw(visualizer, black, sample, 0.3).any()
+    assert not TASKS['mmdet'].draw(visualizer, black, sample, 0.95).any()
 
 
 def test_segmentation_map_survives_its_png():

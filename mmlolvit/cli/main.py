@@ -8,6 +8,7 @@ from .. import __version__
 COMMANDS = dict(
     train='mmlolvit.cli.train',
     test='mmlolvit.cli.test',
+    infer='mmlolvit.cli.infer',
     export='mmlolvit.cli.export_onnx',
     benchmark='mmlolvit.benchmark.speed',
     get_flops='mmlolvit.cli.get_flops',

@@ -1,0 +1,4 @@
+# Every channel attends.
+_base_ = '../cls/lolvit_x_cue_far.py'
+
+model = dict(backbone=dict(global_share=1))

@@ -1,0 +1,5 @@
+"""``python -m mmlolvit COMMAND ...``."""
+
+from mmlolvit.cli.main import main
+
+raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Runs that differ in one mechanism each, and what comes of them."""
