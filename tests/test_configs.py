@@ -81,8 +81,11 @@ def test_trains_a_step_and_evaluates_on_its_data(path, tmp_path, monkeypatch):
     loop = runner.train_loop
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
+    monkeypatch.setattr(runner.optim_wrapper, 'zero_grad', lambda: None)
     losses = runner.model.train_step(next(iter(loop.dataloader)), runner.optim_wrapper)
     assert losses['loss'].isfinite()
+    params = [p for p in runner.model.parameters() if p.requires_grad]
+    assert all(p.grad is not None for p in params)  # as distributed training needs
     assert runner.param_schedulers
     assert metrics_of(path) <= set(runner.test())
 
