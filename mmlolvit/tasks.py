@@ -26,6 +26,7 @@ class Task:
             the image (H, W, 3) uint8 RGB.
         answer: A predicted sample as a dict, classes -> what `mmlolvit.load` answers.
         serialize: A predicted sample as a dict -> the fields that ``--out`` writes of it.
+        metric: What its models are judged by, the more the better.
         starts_from_classifier: Whether its backbones are meant to be pretrained.
     """
 
@@ -34,6 +35,7 @@ class Task:
     draw: Callable
     answer: Callable[[dict, Sequence[str]], dict]
     serialize: Callable[[dict], dict]
+    metric: str
     starts_from_classifier: bool = True
 
     def missing(self) -> str | None:
@@ -119,8 +121,23 @@ def answer_map(sample: dict, classes: Sequence[str]) -> dict:
 TASKS = {
     task.scope: task
     for task in (
-        Task('mmpretrain', 'UniversalVisualizer', draw_class, answer_class, serialize_class, False),
-        Task('mmdet', 'DetLocalVisualizer', draw_boxes, answer_boxes, serialize_boxes),
-        Task('mmseg', 'SegLocalVisualizer', draw_map, answer_map, serialize_map),
+        Task(
+            'mmpretrain',
+            'UniversalVisualizer',
+            draw_class,
+            answer_class,
+            serialize_class,
+            'accuracy/top1',
+            starts_from_classifier=False,
+        ),
+        Task(
+            'mmdet',
+            'DetLocalVisualizer',
+            draw_boxes,
+            answer_boxes,
+            serialize_boxes,
+            'coco/bbox_mAP',
+        ),
+        Task('mmseg', 'SegLocalVisualizer', draw_map, answer_map, serialize_map, 'mIoU'),
     )
 }

@@ -14,7 +14,9 @@ from mmlolvit.datasets import ensure_embedded
 from .real_data import write_bdd100k, write_coco, write_imagenet
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted((ROOT / 'configs').glob('[!_]*/*.py'))
+CONFIGS = sorted(
+    p for task in ('cls', 'det', 'seg') for p in (ROOT / 'configs' / task).glob('*.py')
+)
 SCOPES = dict(cls='mmpretrain', det='mmdet', seg='mmseg')
 METRICS = dict(cls={'accuracy/top1'}, det={'coco/bbox_mAP'}, seg={'mIoU'})
 
@@ -55,6 +57,7 @@ SMALLER = dict(
         'data_preprocessor.size': (128, 256),
     },
     digits={'test_dataloader.dataset.indices': 16},
+    partners={'test_dataloader.dataset.indices': 16},
     cue={'test_dataloader.dataset.length': 16},
 )
 

@@ -191,7 +191,9 @@ def _from_config(path: str, training: bool) -> Subject:
         raise UserError(f'config {path} has no model of {", ".join(TASKS)}')
     init_default_scope(scope)
     model = MODELS.build(dict(cfg.model, data_preprocessor=cfg.get('data_preprocessor')))
-    graph = GRAPHS[scope](model if training else fuse(model))  # refuses what it cannot measure
+    if not training:
+        model = fuse(_fold_norm_act(model.eval()))
+    graph = GRAPHS[scope](model)  # refuses what it cannot measure
 
     def loss(x: Tensor) -> Tensor:
         return model.parse_losses(model.loss(x, SAMPLES[scope](model, x)))[0]

@@ -15,6 +15,7 @@ COMMANDS = dict(
     check_dataset='mmlolvit.cli.check_dataset',
     plot_runs='mmlolvit.cli.plot_runs',
     analyze_results='mmlolvit.cli.analyze_results',
+    ablate='mmlolvit.cli.ablate',
     publish_model='mmlolvit.cli.publish_model',
     doctor='mmlolvit.doctor',
 )

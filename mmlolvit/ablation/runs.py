@@ -1,0 +1,118 @@
+"""Trains variants of a config with several seeds; goes on after a kill, and past a failed run."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from ..analysis.logs import read_run
+from ..benchmark.report import write_whole
+from ..errors import UserError
+from ..zoo import find_config, load_config
+from .variants import Variant
+
+DONE = 'result.json'
+
+
+@dataclass
+class Run:
+    """One training.
+
+    Attributes:
+        config: What is ablated, as it was named.
+        variant: What is changed.
+        seed: Of the training.
+        folder: Its work dir, with `result.json` when it is done; its config lies above.
+        metric: What the task is judged by.
+        failed: Why it has no result, in words.
+    """
+
+    config: str
+    variant: Variant
+    seed: int
+    folder: Path
+    metric: str
+    failed: str | None = None
+
+    @property
+    def file(self) -> Path:
+        """The config that is trained."""
+        return self.folder.parent / f'{self.variant.name}.py'
+
+    @property
+    def result(self) -> float | None:
+        """What the last validation measured."""
+        path = self.folder / DONE
+        return json.loads(path.read_text())['value'] if path.is_file() else None
+
+
+def plan(
+    configs: Sequence[str], variants: Sequence[Variant], seeds: Sequence[int], folder: Path
+) -> list[Run]:
+    """The runs, seed by seed, with their configs written; raises UserError where one is wrong."""
+    runs = []
+    for config in configs:
+        base = find_config(config)
+        for variant in variants:
+            place = folder / Path(base).stem
+            file = place / variant.name / f'{variant.name}.py'
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(file, variant.config(base))
+            task = load_config(str(file), {}, ('model', 'train_dataloader'))[1]
+            for seed in seeds:
+                runs.append(Run(config, variant, seed, file.parent / f'seed_{seed}', task.metric))
+    return sorted(runs, key=lambda run: run.seed)
+
+
+def train(runs: Sequence[Run], jobs: int) -> None:
+    """Train what has no result yet, ``jobs`` at once, each with its own GPU or threads."""
+    places = deque(range(jobs))
+    waiting = [run for run in runs if run.result is None]
+    with tqdm(total=len(runs), initial=len(runs) - len(waiting), unit='run') as bar:
+
+        def work(run: Run) -> None:
+            place = places.popleft()
+            try:
+                run.failed = _train(run, place, jobs)
+            finally:
+                places.append(place)
+            words = run.failed or f'{run.result:.4g}'
+            bar.write(f'{run.config}, {run.variant.name}, seed {run.seed}: {words}')
+            bar.update()
+
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(work, waiting))
+
+
+def _train(run: Run, place: int, jobs: int) -> str | None:
+    """Train one run to its end; why it failed, or None."""
+    command = [sys.executable, '-m', 'mmlolvit', 'train', str(run.file), '--resume']
+    command += ['--work-dir', str(run.folder), '--cfg-options', f'randomness.seed={run.seed}']
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    env = dict(os.environ, OMP_NUM_THREADS=str(threads))
+    if torch.cuda.is_available():
+        env['CUDA_VISIBLE_DEVICES'] = str(place % torch.cuda.device_count())
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with open(run.folder / 'output.txt', 'w') as output:
+        code = subprocess.run(command, env=env, stdout=output, stderr=output).returncode
+    if code:
+        lines = [line for line in (run.folder / 'output.txt').read_text().splitlines() if line]
+        return f'failed with exit code {code}: {lines[-1] if lines else "it said nothing"}'
+    try:
+        found = read_run(str(run.folder), run.folder).metrics
+    except UserError as error:
+        return str(error)
+    if run.metric not in found:
+        return f'its validation measured no {run.metric}'
+    step = max(found[run.metric])
+    content = dict(metric=run.metric, value=found[run.metric][step], step=step)
+    write_whole(run.folder / DONE, json.dumps(content) + '\n')
+    return None

@@ -1,0 +1,3 @@
+from mmlolvit.cli.ablate import main
+
+raise SystemExit(main())
