@@ -1,0 +1,134 @@
+"""tools/ablate.py: real trainings of one epoch on a few digits."""
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from mmengine.registry import MODELS, init_default_scope
+
+from mmlolvit.ablation.variants import BASE, find_variants, suites
+from mmlolvit.cli.ablate import LONG, SHORT, main
+from mmlolvit.datasets.scenes import draw_scene
+from mmlolvit.zoo import find_config, read_config
+
+TINY = """
+_base_ = 'mmlolvit::cls/lolvit_xx_digits.py'
+train_cfg = dict(max_epochs=1)
+train_dataloader = dict(batch_size=8, dataset=dict(indices=16))
+val_dataloader = dict(dataset=dict(indices=16))
+test_dataloader = dict(dataset=dict(indices=16))
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+def read(path: str) -> dict[str, dict]:
+    with open(path) as file:
+        return {row['variant']: row for row in csv.DictReader(file)}
+
+
+@pytest.mark.slow
+def test_trains_what_is_not_done_and_writes_one_table(workspace, capsys):
+    Path('tiny.py').write_text(TINY)
+    argv = ['fusion', '--on', 'tiny.py', '--seeds', '0', '1', '--jobs', '2', '--threads', '1']
+    assert main([*argv, '--work-dir', 'runs', '--out', 'found/table']) == 0
+    rows = read('found/table.csv')
+    assert list(rows) == ['base', 'fusion_off']
+    results = {path: path.stat().st_mtime_ns for path in Path('runs').rglob('result.json')}
+    assert len(results) == 4
+    for name, row in rows.items():
+        files = sorted(path for path in results if name in str(path))
+        values = [json.loads(path.read_text())['value'] for path in files]
+        assert [float(value) for value in row['values'].split()] == pytest.approx(values)
+        assert float(row['mean']) == pytest.approx(sum(values) / 2)
+        assert float(row['parameters']) > 8e5 and float(row['seconds']) > 0
+    assert rows['base']['parameters'] == rows['fusion_off']['parameters']
+    logs = [next(path.parent.glob('output.txt')).read_text() for path in results]
+    assert sum('without=' in log for log in logs) == 2  # seen by the runs of one variant alone
+    table = Path('found/table.md').read_text()
+    assert (
+        'Attention is a residual of its own channels.' in table and 'python tools/ablate' in table
+    )
+    assert cv2.imread('found/table.png').std() > 5
+
+    killed = next(path for path in results if 'seed_1' in str(path) and 'base' in str(path))
+    killed.unlink()
+    assert main([*argv, '--work-dir', 'runs', '--out', 'found/table']) == 0
+    assert killed.is_file() and 'resumed epoch: 1' in (killed.parent / 'output.txt').read_text()
+    kept = {path: path.stat().st_mtime_ns for path in Path('runs').rglob('result.json')}
+    assert {path for path in results if kept[path] != results[path]} == {killed}
+
+
+@pytest.mark.slow
+def test_a_failed_run_does_not_end_the_others(workspace, capsys):
+    Path('tiny.py').write_text(TINY + "model = dict(backbone=dict(fwa_cfg=dict(window='wide')))\n")
+    argv = ['window', '--on', 'tiny.py', '--seeds', '0', '--jobs', '2', '--threads', '1']
+    assert main(argv) == 1
+    rows = read('work_dirs/ablation/table.csv')
+    assert [name for name, row in rows.items() if not row['values']] == ['base']
+    table = Path('work_dirs/ablation/table.md').read_text()
+    assert "- base: seed 0 failed with exit code 2: error: window must be 'adaptive'" in table
+
+
+@pytest.mark.parametrize('name', [*SHORT, *LONG])
+def test_every_variant_builds_on_the_default_configs(name, tmp_path):
+    for variant in find_variants(['all']):
+        path = tmp_path / f'{variant.name}.py'
+        path.write_text(variant.config(find_config(name)))
+        cfg, base = read_config(str(path)), read_config(name)
+        init_default_scope(cfg.default_scope)
+        model = MODELS.build(cfg.model).eval()
+        with torch.no_grad():
+            assert model(torch.randn(1, 3, 64, 64)).shape == (1, 10)
+        assert (cfg.model == base.model) is (variant is BASE)
+        changed = {key for key in base if key != 'model' and cfg[key] != base[key]}
+        assert not changed
+
+
+def test_suites():
+    assert suites() == ['backbone', 'fusion', 'ghost', 'local', 'score', 'share', 'window', 'all']
+    names = [variant.name for variant in find_variants(['score', 'local'])]
+    assert names == ['base', 'local_off', 'score_relu_norm', 'score_softmax']
+    assert len(find_variants(['all'])) == 16
+
+
+@pytest.mark.parametrize(
+    ('argv', 'message'),
+    [
+        (['scores'], 'no suite scores, expected some of backbone'),
+        (['score', '--on', 'none'], 'config none does not exist'),
+        (['score', '--jobs', '0'], '--jobs and --threads expect 1 or more'),
+    ],
+)
+def test_mistakes_are_one_message(workspace, capsys, argv, message):
+    try:
+        code = main(argv)
+    except SystemExit as error:
+        code = error.code
+    assert (code, message in capsys.readouterr().err) == (2, True)
+
+
+def test_half_of_the_digits_have_a_partner_and_only_they_are_marked(workspace):
+    from mmlolvit.datasets.scenes import build_scenes
+
+    lone = paired = 0
+    build_scenes('partners', form='partners')
+    for index in range(40):
+        _, digits = draw_scene('val', index, 'partners')
+        labels = [label for label, _ in digits]
+        path = f'partners/labels/sem_seg/masks/val/{index:04d}.png'
+        marked = cv2.imread(path, cv2.IMREAD_UNCHANGED)
+        for label, mask in digits:
+            has_partner = labels.count(label) > 1
+            paired, lone = paired + has_partner, lone + (not has_partner)
+            assert set(marked[mask]) == ({label + 1} if has_partner else {0})
+    assert 0.4 < paired / (paired + lone) < 0.75
