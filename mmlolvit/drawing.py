@@ -1,5 +1,9 @@
-"""Pictures of predictions, each (H, W, 3), uint8, RGB."""
+"""Pictures of predictions, each (H, W, 3), uint8, RGB.
 
+A sample without a prediction is drawn with its truth alone.
+"""
+
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -10,11 +14,20 @@ SIDE = 320  # px that the image in a picture has at least
 BARS = 5  # classes
 INK, PAPER, BAR, RIGHT = (30, 30, 30), (255, 255, 255), (70, 120, 190), (60, 150, 80)
 LINE = 22  # px from one line of text to the next
+LARGEST = 640  # px that an image on a sheet has at most
+IGNORED = 255  # in a map: no class
+GAP = 8  # px between the pictures of a sheet
 
 
 def draw_class(visualizer, image: np.ndarray, sample, score_thr: float) -> np.ndarray:
     """The best classes as bars beside the image; where the truth is known, its bar is green."""
     classes = visualizer.dataset_meta.get('classes') or ()
+    if 'pred_score' not in sample:
+        image = enlarge(shrink(image)[0], LARGEST)
+        strip = np.full((LINE + 8, image.shape[1], 3), PAPER, np.uint8)
+        names = [name_of(classes, label) for label in sample.gt_label.tolist()]
+        write(strip, ', '.join(names), (8, LINE))
+        return np.concatenate((image, strip))
     image = enlarge(image)
     scores, labels = sample.pred_score.topk(min(BARS, len(sample.pred_score)))
     truth = set(sample.gt_label.tolist()) if 'gt_label' in sample else set()
@@ -31,6 +44,8 @@ def draw_class(visualizer, image: np.ndarray, sample, score_thr: float) -> np.nd
 
 def draw_boxes(visualizer, image: np.ndarray, sample, score_thr: float) -> np.ndarray:
     """Boxes and masks of at least a score, the surest on top; the truth, where known, beside."""
+    if 'pred_instances' not in sample:
+        return draw_true_boxes(visualizer.dataset_meta, image, sample.gt_instances)
     sample = sample.clone()
     found = sample.pred_instances
     sample.pred_instances = found[found.scores.argsort()]
@@ -39,15 +54,42 @@ def draw_boxes(visualizer, image: np.ndarray, sample, score_thr: float) -> np.nd
     return visualizer.get_image()
 
 
+def draw_true_boxes(meta: dict, image: np.ndarray, truth) -> np.ndarray:
+    """Boxes, named, and masks as a training pipeline packs them."""
+    from mmdet.structures.bbox import get_box_tensor
+
+    classes, labels = meta.get('classes') or (), truth.labels.tolist()
+    masks = truth.masks.to_ndarray() if 'masks' in truth else np.zeros((0, *image.shape[:2]))
+    small, masks = shrink(image, masks > 0)
+    picture = enlarge(small, LARGEST)
+    factor = picture.shape[0] // small.shape[0]
+    masks = masks.repeat(factor, axis=1).repeat(factor, axis=2)
+    boxes = get_box_tensor(truth.bboxes).numpy() * (picture.shape[0] / image.shape[0])
+    palette = find_palette(meta, max([len(classes), *(label + 1 for label in labels)]))
+    for mask, label in zip(masks, labels, strict=False):
+        picture[mask] = picture[mask] // 2 + palette[label] // 2
+    boxes = boxes.round().astype(int).tolist()
+    for (left, top, right, bottom), label in zip(boxes, labels, strict=True):
+        cv2.rectangle(picture, (left, top), (right, bottom), palette[label].tolist(), 2)
+    for (left, top, _, _), label in zip(boxes, labels, strict=True):  # above every line
+        text = name_of(classes, label)
+        (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
+        left, bottom = max(left, 0), max(top, height + 6)
+        end = (left + width + 6, bottom - height - 6)
+        cv2.rectangle(picture, (left, bottom), end, PAPER, cv2.FILLED)
+        write(picture, text, (left + 3, bottom - 3))
+    return picture
+
+
 def draw_map(visualizer, image: np.ndarray, sample, score_thr: float) -> np.ndarray:
     """The classes in colour over the image, named in a legend; a known truth on the left."""
     meta = visualizer.dataset_meta
-    maps = [sample.pred_sem_seg.data]
-    if 'gt_sem_seg' in sample:
-        maps.insert(0, sample.gt_sem_seg.data)
+    maps = [sample.get(key).data for key in ('gt_sem_seg', 'pred_sem_seg') if key in sample]
     maps = [part.squeeze(0).cpu().numpy().astype(np.int64) for part in maps]
-    number = max(len(meta.get('classes') or ()), maps[-1].max() + 1)
-    palette = np.array(meta.get('palette') or distinct_colors(number), np.uint8)
+    if 'pred_sem_seg' not in sample:
+        image, *maps = shrink(image, *maps)
+    top = maps[-1].max(where=maps[-1] != IGNORED, initial=0)
+    palette = find_palette(meta, max(len(meta.get('classes') or ()), top + 1))
     pictures = []
     for part in maps:
         known = part < len(palette)  # the rest is ignored
@@ -66,6 +108,13 @@ def draw_map(visualizer, image: np.ndarray, sample, score_thr: float) -> np.ndar
     return np.concatenate((picture, legend))
 
 
+def find_palette(meta: dict, number: int) -> np.ndarray:
+    """RGB (classes, 3) of a data set, or so many colours."""
+    palette = meta.get('palette')
+    known = isinstance(palette, list | tuple) and len(palette) >= number
+    return np.array(palette if known else distinct_colors(number), np.uint8)
+
+
 def distinct_colors(number: int) -> list[list[int]]:
     """RGB of so many colours that are told apart."""
     if number <= 20:
@@ -75,10 +124,34 @@ def distinct_colors(number: int) -> list[list[int]]:
     return (np.array(colors) * 255).round().astype(int).tolist()
 
 
-def enlarge(image: np.ndarray) -> np.ndarray:
-    """A small image by a whole factor, its pixels as squares."""
+def enlarge(image: np.ndarray, longest: float = math.inf) -> np.ndarray:
+    """A small image by a whole factor, its pixels as squares; no side longer than ``longest``."""
     factor = -(-SIDE // min(image.shape[:2]))
+    factor = max(min(factor, longest // max(image.shape[:2])), 1)
     return np.ascontiguousarray(image.repeat(factor, axis=0).repeat(factor, axis=1))
+
+
+def shrink(image: np.ndarray, *maps: np.ndarray) -> list[np.ndarray]:
+    """A large image, and maps (..., H, W) of it, by a whole factor to sides of `LARGEST` px."""
+    factor = -(-max(image.shape[:2]) // LARGEST)
+    if factor == 1:
+        return [image, *maps]
+    size = [-(-length // factor) for length in image.shape[1::-1]]
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return [small, *(part[..., ::factor, ::factor] for part in maps)]
+
+
+def make_sheet(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures in rows and columns, as square as can be."""
+    height, width = np.max([picture.shape[:2] for picture in pictures], axis=0) + GAP
+    columns = math.ceil(math.sqrt(len(pictures) * height / width))
+    rows = math.ceil(len(pictures) / columns)
+    columns = math.ceil(len(pictures) / rows)
+    sheet = np.full((rows * height + GAP, columns * width + GAP, 3), PAPER, np.uint8)
+    for i, picture in enumerate(pictures):
+        top, left = i // columns * height + GAP, i % columns * width + GAP
+        sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return sheet
 
 
 def write(picture: np.ndarray, text: str, place: tuple[int, int]) -> None:

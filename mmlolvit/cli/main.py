@@ -16,6 +16,7 @@ COMMANDS = dict(
     plot_runs='mmlolvit.cli.plot_runs',
     analyze_results='mmlolvit.cli.analyze_results',
     ablate='mmlolvit.cli.ablate',
+    visualize='mmlolvit.cli.visualize',
     publish_model='mmlolvit.cli.publish_model',
     doctor='mmlolvit.doctor',
 )

@@ -1,0 +1,3 @@
+from mmlolvit.cli.visualize import main
+
+raise SystemExit(main())
