@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --no-compile
 DONE := $(VENV)/.done
 UNFINISHED := $(VENV)/.unfinished
 
-.PHONY: demo test test-upstream lint setup clean
+.PHONY: demo test test-upstream lint docs setup clean
 
 setup: $(DONE)
 
@@ -32,8 +32,12 @@ lint: $(DONE)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# The documentation, in site/index.html; a broken link is an error.
+docs: $(DONE)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf .venv .venv-upstream build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-upstream build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A set-up that was cut short leaves .unfinished (or no working pip) and starts over.
