@@ -1,6 +1,7 @@
 """LOLViT: a lightweight vision backbone with fast window attention, for the OpenMMLab libraries."""
 
 from mmlolvit import ops as ops  # mmcv's operators where mmcv was not compiled
+from mmlolvit import timm_hook
 
 __version__ = '0.1.0'
 __all__ = ['list_models', 'load']
@@ -17,3 +18,6 @@ def __getattr__(name: str):
 
         return list_models
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+timm_hook.install()
