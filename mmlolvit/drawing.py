@@ -109,10 +109,11 @@ def draw_map(visualizer, image: np.ndarray, sample, score_thr: float) -> np.ndar
 
 
 def find_palette(meta: dict, number: int) -> np.ndarray:
-    """RGB (classes, 3) of a data set, or so many colours."""
-    palette = meta.get('palette')
-    known = isinstance(palette, list | tuple) and len(palette) >= number
-    return np.array(palette if known else distinct_colors(number), np.uint8)
+    """RGB (classes, 3): those of the data set if it has one for each class, or so many others."""
+    palette = meta.get('palette') or ()
+    if not len(palette) or len(palette) != len(meta.get('classes') or palette):
+        palette = distinct_colors(number)  # mmdet leaves COCO's to classes of other names
+    return np.array(palette, np.uint8)
 
 
 def distinct_colors(number: int) -> list[list[int]]:

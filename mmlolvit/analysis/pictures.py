@@ -103,7 +103,9 @@ def draw_grad_cam(image: np.ndarray, cam: GradCAM, classes: Sequence[str]) -> by
 def draw_field(field: np.ndarray, title: str) -> bytes:
     """A receptive field (H, W) in powers of ten, with the squares that hold shares of it."""
     height, width = field.shape
-    figure = Figure(figsize=(6.4, 5.2 * min(max(height / width, 0.3), 2) + 1), layout='constrained')
+    figure = Figure(
+        figsize=(5.6, 4.4 * min(max(height / width, 0.3), 2) + 0.9), layout='constrained'
+    )
     axes = figure.subplots()
     top = field.max() or 1.0
     heat = axes.imshow(
@@ -118,7 +120,7 @@ def draw_field(field: np.ndarray, title: str) -> bytes:
             Rectangle((left, upper), side, side, fill=False, edgecolor='cyan', linestyle=style)
         )
     axes.set(xlim=(0, width), ylim=(height, 0))
-    axes.set_title(f'{title}\nof the gradient: {", ".join(told)}', fontsize=9)
+    axes.set_title(f'{title}\nof the gradient: {", ".join(told)}', fontsize=8)
     figure.colorbar(heat, ax=axes, shrink=0.85).set_label('of the largest gradient', fontsize=9)
     return write_png(figure)
 
