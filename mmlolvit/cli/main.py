@@ -9,6 +9,7 @@ COMMANDS = dict(
     train='mmlolvit.cli.train',
     test='mmlolvit.cli.test',
     infer='mmlolvit.cli.infer',
+    demo='mmlolvit.cli.demo',
     export='mmlolvit.cli.export_onnx',
     benchmark='mmlolvit.benchmark.speed',
     get_flops='mmlolvit.cli.get_flops',

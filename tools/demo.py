@@ -1,0 +1,3 @@
+from mmlolvit.cli.demo import main
+
+raise SystemExit(main())
