@@ -20,9 +20,9 @@ demo: $(DONE)
 	$(BIN)/python tools/test.py configs/cls/lolvit_x_digits.py \
 	  "$$(cat work_dirs/demo/last_checkpoint)" --work-dir work_dirs/demo
 
-# Every test, the slow ones too.
+# Every test, the slow ones too, a file at a time on each core.
 test: $(DONE)
-	$(BIN)/python -m pytest -m ''
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '' -n auto --dist loadfile
 
 # Every test over the upstream libraries, in an environment of its own.
 test-upstream:
