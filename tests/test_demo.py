@@ -76,7 +76,7 @@ def url(workspace):
         )
     try:
         end = time.monotonic() + WAIT
-        while '3 models on http' not in Path('log').read_text():
+        while 'models: 3, on http' not in Path('log').read_text():
             assert process.poll() is None and time.monotonic() < end, Path('log').read_text()
             time.sleep(0.2)
         yield f'http://127.0.0.1:{port}'

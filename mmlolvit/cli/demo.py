@@ -33,10 +33,11 @@ RUNS = 5  # whose median is the latency
 BUTTONS = ['download', 'fullscreen']  # of pictures
 KEPT = 4  # models in memory
 LISTED = 5  # classes
+NARROW = 320  # px, below which what is side by side goes one below the other
 LARGEST = 1280  # px of a longer side of an image to click on
 CSS = """
-.gradio-container {max-width: 1200px !important; margin: 0 auto !important}
-#text:not(:has(p)), #note:not(:has(p)) {display: none}
+.gradio-container {width: 100% !important; max-width: 1200px !important; margin: 0 auto !important}
+#text:not(:has(p)), #note:not(:has(p)), #note:has(p) ~ #attention {display: none}
 #image img {cursor: crosshair; image-rendering: pixelated}
 #image img, #picture img {
     width: 100% !important; height: 100% !important; object-fit: contain !important;
@@ -73,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(
             f'cannot listen on port {args.port} of {args.host}; name others by --port and --host'
         ) from error
-    print(f'{len(choices)} models on {page.local_url}; Ctrl+C ends it', flush=True)
+    print(f'models: {len(choices)}, on {page.local_url}; Ctrl+C ends it', flush=True)
     page.block_thread()
 
 
@@ -169,12 +170,16 @@ def build_page(choices: list[Choice]):
         gr.Markdown('# LOLViT')
         with gr.Row():
             labels = label_choices(choices)
-            model = gr.Dropdown([(label, i) for i, label in enumerate(labels)], label='Model')
-            file = gr.File(label='Image', file_types=list(IMAGES), height=120, elem_id='file')
+            model = gr.Dropdown(
+                [(label, i) for i, label in enumerate(labels)], label='Model', min_width=NARROW
+            )
+            file = gr.File(
+                label='Image', file_types=list(IMAGES), height=120, min_width=NARROW, elem_id='file'
+            )
         text = gr.HTML(elem_id='text', padding=False)
         with gr.Column(visible=False) as shown:
             with gr.Row():
-                look = dict(format='png', interactive=False, height=420)
+                look = dict(format='png', interactive=False, height=420, min_width=NARROW)
                 image = gr.Image(
                     label='Click on a pixel to see what it attends to', elem_id='image', buttons=[],
                     **look,
@@ -250,7 +255,7 @@ def headline(answer: dict, classes: tuple[str, ...]) -> str:
     """An answer of `Predictor` in a line."""
     if 'map' in answer:
         shares = list(summarize(answer, classes).items())[:LISTED]
-        return ', '.join(f'{name}: {share:.0%}' for name, share in shares)
+        return ', '.join(f'{name}: {share:.0%}' for name, share in shares if share >= 0.005)
     if 'boxes' in answer:
         names = [row['name'] for row in summarize(answer, classes)]
         return f'{len(names)} found' + (f': {", ".join(names)}' if names else '')
@@ -291,7 +296,9 @@ def draw_attention_at(choice: Choice, file: str, place: Sequence[int] | None) ->
     Raises UserError as `image_attention` does, and for an exported model.
     """
     if Path(choice.checkpoint).suffix == '.onnx':
-        raise UserError('attention: the inside of an exported model cannot be seen')
+        raise UserError(
+            'the inside of an exported model cannot be seen: choose the checkpoint that it is from'
+        )
     predictor = load_once(choice)
     image = predictor.read(file)['img']
     height, width = image.shape[:2]
