@@ -56,6 +56,7 @@ $(DONE): setup.py $(wildcard requirements/*.txt)
 	@$(PIP) --no-cache-dir --no-deps -r requirements/$(OPENMMLAB)
 	@echo 'Installing PyTorch and the tools (2/3, about two minutes)'
 	@$(PIP) -r requirements/$(TORCH) -r requirements/benchmark.txt -r requirements/dev.txt
+	@$(PIP) --no-deps -r requirements/demo.txt
 	@echo 'Installing mmlolvit (3/3)'
 	@$(PIP) --no-deps --editable .
 	@$(BIN)/python -m mmlolvit.doctor

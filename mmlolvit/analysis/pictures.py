@@ -46,7 +46,7 @@ def draw_attention(
     gray = pale(image)
     for column, (name, block) in zip(grid.T, blocks.items(), strict=True):
         weights = [block.at(*pixel) for pixel in pixels]
-        top = max(np.max(weights), np.finfo(float).tiny)
+        top = np.max(weights) or 1
         for axes, (x, y), heat in zip(column, pixels, weights, strict=True):
             show_image(axes, gray)
             mesh = axes.pcolormesh(
