@@ -27,8 +27,8 @@ GUIDES = [
 LEFT_OUT = '<!-- set-up -->', '<!-- needs data -->'
 BLOCK = re.compile(r'^(?:(<!-- [^>]+ -->)\n)?```(\w*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
-# Classifiers of digits are trained whole. Other trainings are cut short, to a step or two an epoch
-# or in all, so that the guides run in minutes; the commands and files are the same.
+# Classifiers of digits are trained whole. Other models see 16 images, and so a step or two an
+# epoch or in all, so that the guides run in minutes; the commands and files are the same.
 FEW = '{0}.dataset.indices=16 {0}.num_workers=0 {0}.persistent_workers=False'
 FEW = ' '.join(FEW.format(f'{split}_dataloader') for split in ('train', 'val', 'test'))
 SHORT = {
@@ -53,14 +53,14 @@ def blocks(page: str) -> list[tuple[str, str, str]]:
 
 def commands(text: str) -> list[str]:
     """The command lines of a shell block, continued ones joined."""
-    lines = text.replace('\\\n', ' ').splitlines()
+    lines = re.sub(r'\\\n\s*', '', text).splitlines()
     return [line for line in lines if line.strip() and not line.startswith('#')]
 
 
 def shorten(command: str) -> str:
-    """A training command, cut short where `SHORT` says so."""
+    """A command that trains or tests, cut short where `SHORT` says so."""
     for name, options in SHORT.items():
-        if re.search(rf'\btrain(\.py)? (\S*/)?{name}\b', command):
+        if re.search(rf'\b(train|test)(\.py)? (\S*/)?{name}\b', command):
             flag = '' if '--cfg-options' in command else '--cfg-options'
             return f'{command} {flag} {options}'
     return command
