@@ -51,8 +51,11 @@ def load(
     cfg, task = load_config(str(config), cfg_options or {}, ('model', 'test_dataloader'))
     exported = Path(checkpoint).suffix == '.onnx'
     device = device or ('cuda' if torch.cuda.is_available() and not exported else 'cpu')
-    if torch.device(device).type == 'cuda' and not torch.cuda.is_available():
-        raise UserError(f'device {device!r}: no GPU that PyTorch {torch.__version__} can use')
+    kind, _, number = device.partition(':')
+    if kind not in ('cpu', 'cuda') or not (number or '0').isdecimal():
+        raise UserError(f'device must be cpu or cuda, with a number as in cuda:1, got {device!r}')
+    if kind == 'cuda' and int(number or 0) >= torch.cuda.device_count():
+        raise UserError(f'device {device!r}: no such GPU that PyTorch {torch.__version__} can use')
     if exported:
         use_exported(cfg, checkpoint)
         model = build_model(cfg)

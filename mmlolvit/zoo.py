@@ -37,7 +37,8 @@ def find_config(name: str) -> str:
         return str(shipped[name])
     known = {path.stem: str(path) for path in Path('configs').glob('[!_]*/*.py')}
     known |= {stem: stem for stem in shipped if stem not in known}
-    raise UserError(f'config {name} does not exist{did_you_mean(Path(name).stem, known)}')
+    wrong = 'is a folder, expected a file or a name' if Path(name).is_dir() else 'does not exist'
+    raise UserError(f'config {name} {wrong}{did_you_mean(Path(name).stem, known)}')
 
 
 def read_config(name: str) -> Config:

@@ -14,6 +14,8 @@ from mmlolvit.cli.ablate import LONG, SHORT, main
 from mmlolvit.datasets.scenes import draw_scene
 from mmlolvit.zoo import find_config, read_config
 
+from .helpers import exit_code, threads
+
 TINY = """
 _base_ = 'mmlolvit::cls/lolvit_xx_digits.py'
 train_cfg = dict(max_epochs=1)
@@ -26,9 +28,8 @@ test_dataloader = dict(dataset=dict(indices=16))
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    threads = torch.get_num_threads()
-    yield tmp_path
-    torch.set_num_threads(threads)
+    with threads(torch.get_num_threads()):
+        yield tmp_path
 
 
 def read(path: str) -> dict[str, dict]:
@@ -66,6 +67,11 @@ def test_trains_what_is_not_done_and_writes_one_table(workspace, capsys):
     assert killed.is_file() and 'resumed epoch: 1' in (killed.parent / 'output.txt').read_text()
     kept = {path: path.stat().st_mtime_ns for path in Path('runs').rglob('result.json')}
     assert {path for path in results if kept[path] != results[path]} == {killed}
+
+    Path('tiny.py').write_text(TINY.replace('max_epochs=1', 'max_epochs=2'))
+    capsys.readouterr()
+    assert main([*argv, '--work-dir', 'runs', '--out', 'found/table']) == 2
+    assert 'are of another config: name another --work-dir' in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -106,14 +112,11 @@ def test_suites():
     [
         (['scores'], 'no suite scores, expected some of backbone'),
         (['score', '--on', 'none'], 'config none does not exist'),
-        (['score', '--jobs', '0'], '--jobs and --threads expect 1 or more'),
+        (['score', '--jobs', '0'], '--jobs expects at least 1, got 0'),
     ],
 )
 def test_mistakes_are_one_message(workspace, capsys, argv, message):
-    try:
-        code = main(argv)
-    except SystemExit as error:
-        code = error.code
+    code = exit_code(main, argv)
     assert (code, message in capsys.readouterr().err) == (2, True)
 
 

@@ -1,7 +1,6 @@
 """tools/analyze_results.py, on what tools/test.py writes of models that know little."""
 
 import json
-import os
 from pathlib import Path
 
 import cv2
@@ -16,6 +15,8 @@ from mmlolvit.analysis.results import BoxResults, MapResults, match
 from mmlolvit.cli.analyze_results import main
 from mmlolvit.cli.test import main as run_test
 
+from .helpers import exit_code, inside, threads
+
 CONFIGS = Path(__file__).parents[1] / 'configs'
 NAMES = dict(
     cls='cls/lolvit_xx_digits',
@@ -29,13 +30,8 @@ FEW = ['--cfg-options', 'test_dataloader.dataset.indices=12']
 @pytest.fixture(scope='module')
 def workspace(tmp_path_factory):
     """A folder to work in, where the tools build the embedded sets."""
-    before, folder = Path.cwd(), tmp_path_factory.mktemp('analyze')
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    os.chdir(folder)
-    yield folder
-    os.chdir(before)
-    torch.set_num_threads(threads)
+    with inside(tmp_path_factory.mktemp('analyze')) as folder, threads(1):
+        yield folder
 
 
 def config(task):
@@ -196,9 +192,6 @@ def test_mistakes_are_one_message(workspace, capsys):
         ([config('cls'), good, '--worst', '-1'], '--worst expects 0 or more'),
         ([config('cls'), good, '--out', 'text.json', *FEW], 'cannot write to the folder'),
     ):
-        try:
-            code = main(argv)
-        except SystemExit as error:
-            code = error.code
+        code = exit_code(main, argv)
         errors = [line for line in capsys.readouterr().err.splitlines() if 'error: ' in line]
         assert (code, len(errors)) == (2, 1) and message in errors[0], (argv, errors)

@@ -18,6 +18,8 @@ from mmlolvit.benchmark.published import PUBLISHED
 from mmlolvit.benchmark.resolution import main as compare_sizes
 from mmlolvit.benchmark.speed import main
 
+from .helpers import exit_code
+
 CONFIGS = Path(__file__).parents[1] / 'configs'
 RESULT = {
     'seconds',
@@ -140,10 +142,7 @@ def test_mistakes_are_one_message(monkeypatch, capsys, tmp_path):
         (['lolvit_x', '--batches', '0'], '--batches expects'),
         (['lolvit_x', '--out', f'{__file__}/a'], 'cannot write to the folder'),
     ):
-        try:
-            code = main(argv)
-        except SystemExit as error:
-            code = error.code
+        code = exit_code(main, argv)
         assert (code, message in capsys.readouterr().err) == (2, True), message
     with pytest.raises(models.UserError, match='MaskRCNN is not exported'):
         build(mask_rcnn, training=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
@@ -21,6 +20,7 @@ from mmlolvit.cli.train import main as run_train
 
 from .real_data import jpeg, write_bdd100k, write_coco, write_imagenet
 
+pytestmark = pytest.mark.usefixtures('one_thread')
 ROOT = Path(__file__).parents[1]
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 HERE = [f'{loader}.num_workers=0' for loader in LOADERS]  # no worker processes
@@ -47,14 +47,6 @@ TREES = {
     'det/mask-rcnn_lolvit_x_coco': (write_coco, COCO),
     'seg/fpn_lolvit_x_bdd100k': (write_bdd100k, BDD),
 }
-
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

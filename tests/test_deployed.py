@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import re
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from mmengine.registry import MODELS, init_default_scope
 from mmlolvit.benchmark.deployed import FILES, PYTORCH, find_metric, main, read
 from mmlolvit.deploy.graphs import GRAPHS
 
+from .helpers import exit_code, inside, threads
+
 CONFIGS = Path(__file__).parents[1] / 'configs'
 DIGITS = str(CONFIGS / 'cls/lolvit_xx_digits.py')
 MASK_RCNN = str(CONFIGS / 'det/mask-rcnn_lolvit_x_digits.py')
@@ -25,12 +26,8 @@ FEW = ['--cfg-options', 'test_dataloader.dataset.indices=12']
 @pytest.fixture(scope='module')
 def workspace(tmp_path_factory):
     """A folder to work in, where the tools build the embedded sets."""
-    before, folder = Path.cwd(), tmp_path_factory.mktemp('deployed')
-    threads = torch.get_num_threads()
-    os.chdir(folder)
-    yield folder
-    os.chdir(before)
-    torch.set_num_threads(threads)
+    with inside(tmp_path_factory.mktemp('deployed')) as folder, threads(torch.get_num_threads()):
+        yield folder
 
 
 def save_random(config: str) -> str:
@@ -113,9 +110,6 @@ def test_mistakes_are_one_message(workspace, capsys):
         ([DIGITS, one, '--cfg-options', 'nothing'], 'expects KEY=VALUE'),
         ([DIGITS, one, '--out', 'file/table'], 'cannot write to the folder file'),
     ):
-        try:
-            code = main(argv)
-        except SystemExit as error:
-            code = error.code
+        code = exit_code(main, argv)
         errors = [line for line in capsys.readouterr().err.splitlines() if 'error: ' in line]
         assert (code, len(errors)) == (2, 1) and message in errors[0], errors

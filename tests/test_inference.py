@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +23,8 @@ from mmlolvit.cli.test import main as run_test
 from mmlolvit.errors import UserError
 from mmlolvit.zoo import CONFIGS, find_config, read_config
 
+from .helpers import exit_code, inside, threads
+
 ROOT = Path(__file__).parents[1]
 NAMES = dict(cls='lolvit_x_digits', det='retinanet_lolvit_x_digits', seg='fpn_lolvit_x_digits')
 FEW = ['--cfg-options', 'test_dataloader.dataset.indices=6', 'test_dataloader.num_workers=0']
@@ -33,23 +34,18 @@ SCENES = Path('data/scenes/images/10k/val')
 @pytest.fixture(scope='module')
 def workspace(tmp_path_factory):
     """A folder with weights of each task and what tools/test.py predicts by them."""
-    before, folder = Path.cwd(), tmp_path_factory.mktemp('inference')
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    os.chdir(folder)
-    for task, name in NAMES.items():
-        cfg = read_config(name)
-        init_default_scope(cfg.default_scope)
-        torch.manual_seed(0)
-        model = MODELS.build(cfg.model)
-        model.init_weights()
-        if task == 'det':  # untrained scores are all near 0.01
-            torch.nn.init.normal_(model.bbox_head.retina_cls.weight, std=0.5)
-        torch.save(dict(state_dict=model.state_dict()), f'{task}.pth')
-        assert run_test([find_config(name), f'{task}.pth', '--out', f'{task}.json', *FEW]) == 0
-    yield folder
-    os.chdir(before)
-    torch.set_num_threads(threads)
+    with inside(tmp_path_factory.mktemp('inference')) as folder, threads(1):
+        for task, name in NAMES.items():
+            cfg = read_config(name)
+            init_default_scope(cfg.default_scope)
+            torch.manual_seed(0)
+            model = MODELS.build(cfg.model)
+            model.init_weights()
+            if task == 'det':  # untrained scores are all near 0.01
+                torch.nn.init.normal_(model.bbox_head.retina_cls.weight, std=0.5)
+            torch.save(dict(state_dict=model.state_dict()), f'{task}.pth')
+            assert run_test([find_config(name), f'{task}.pth', '--out', f'{task}.json', *FEW]) == 0
+        yield folder
 
 
 @pytest.mark.slow
@@ -164,6 +160,11 @@ def test_results_of_coco_and_masks_of_bdd100k(workspace, capsys):
     best = max(found, key=lambda result: result['score'])
     assert best['bbox'] == pytest.approx([x1, y1, x2 - x1, y2 - y1], abs=0.05)
 
+    part = ['--write', 'coco', '--out', 'part_out']  # an image that COCO does not know comes last
+    Path('zebra.png').write_bytes(next(SCENES.iterdir()).read_bytes())
+    assert run([NAMES['det'], 'det.pth', str(SCENES), 'zebra.png', *part], capsys)[0] == 2
+    assert not Path('part_out/results.json').exists()
+
     images = [str(path) for path in sorted(SCENES.iterdir())[:2]]
     argv = [NAMES['seg'], 'seg.pth', *images, '--write', 'masks', '--out', 'seg_out']
     assert run(argv, capsys)[0] == 0
@@ -198,17 +199,25 @@ def test_an_exported_model_answers_too(workspace):
             [NAMES['det'], 'det.pth', 'data', '--write', 'coco', '--ann-file', 'x'],
             'x does not exist',
         ),
-        ([NAMES['cls'], 'cls.pth', 'data', '--batch-size', '0'], '--batch-size expects 1 or more'),
-        ([NAMES['cls'], 'cls.pth', 'data', '--device', 'cuda'], 'no GPU'),
+        ([NAMES['cls'], 'cls.pth', 'data', '--batch-size', '0'], '--batch-size expects at least 1'),
+        ([NAMES['cls'], 'cls.pth', 'data', '--device', 'cuda'], 'no such GPU'),
+        (
+            [NAMES['cls'], 'cls.pth', 'data', '--device', 'gpu'],
+            'must be cpu or cuda, with a number',
+        ),
+        ([str(CONFIGS / 'cls'), 'cls.pth', 'data'], 'is a folder, expected a file or a name'),
+        ([NAMES['cls'], 'cls.pth', 'hollow'], 'hollow holds no images'),
+        (
+            [NAMES['cls'], 'cls.pth', 'data', '--out', 'cls.pth'],
+            'cannot write to the folder',
+        ),
     ],
 )
 def test_mistakes_are_one_message(workspace, capsys, argv, message):
+    Path('hollow').mkdir(exist_ok=True)
     if 'cuda' in argv and torch.cuda.is_available():
         pytest.skip('there is a GPU')
-    try:
-        code = infer(argv)
-    except SystemExit as error:
-        code = error.code
+    code = exit_code(infer, argv)
     assert (code, message in capsys.readouterr().err) == (2, True)
 
 

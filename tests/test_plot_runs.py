@@ -7,7 +7,6 @@ from pathlib import Path
 
 import cv2
 import pytest
-import torch
 from mmengine.config import Config
 
 from mmlolvit.analysis.logs import read_runs
@@ -16,6 +15,8 @@ from mmlolvit.cli.train import main as run_train
 from mmlolvit.cli.train import use_tensorboard
 from mmlolvit.errors import UserError
 from mmlolvit.tasks import TASKS
+
+from .helpers import exit_code, inside, threads
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 DIGITS = str(CONFIGS / 'cls/lolvit_xx_digits.py')
@@ -142,10 +143,7 @@ def test_mistakes_are_one_message(tmp_path, monkeypatch, capsys):
         (['good', '--keys', 'zzzz'], 'they logged loss, time, coco/bbox_mAP'),
         (['good', '--out', 'runs.json'], 'expects a name that ends in .png, got runs.json'),
     ):
-        try:
-            code = main(argv)
-        except SystemExit as error:
-            code = error.code
+        code = exit_code(main, argv)
         errors = [line for line in capsys.readouterr().err.splitlines() if 'error: ' in line]
         assert (code, len(errors)) == (2, 1) and message in errors[0], errors
 
@@ -154,16 +152,12 @@ def test_mistakes_are_one_message(tmp_path, monkeypatch, capsys):
 def trained(tmp_path_factory):
     """The work dir of a run of one epoch, resumed for a second one, with --tensorboard."""
     pytest.importorskip('tensorboard')
-    folder, threads = tmp_path_factory.mktemp('runs'), torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
+    with inside(tmp_path_factory.mktemp('runs')) as folder, threads(1):
         for number in (1, 2):
             options = ['--cfg-options', *FEW, f'train_cfg.max_epochs={number}']
             assert (
                 run_train([DIGITS, '--work-dir', 'w', '--tensorboard', '--resume', *options]) == 0
             )
-    torch.set_num_threads(threads)
     return folder / 'w'
 
 

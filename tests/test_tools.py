@@ -36,6 +36,9 @@ from mmlolvit.models import LOLViT
 from mmlolvit.models.lolvit import ARCHS
 from mmlolvit.tasks import TASKS, plain
 
+from .helpers import exit_code
+
+pytestmark = pytest.mark.usefixtures('one_thread')
 ROOT = Path(__file__).parents[1]
 ENV = dict(os.environ, OMP_NUM_THREADS='1')
 TRAIN_IMAGES, VAL_IMAGES = 24, 10
@@ -86,15 +89,6 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=1), checkpoint=dict(type='CheckpointHook', interval=1)
 )
 """.replace('XX_CHANNELS', str(ARCHS['xx']['channels'][-1]))
-
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    """As fast as more on such small images, and the same sums here and in a tool of its own."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope='module')
@@ -533,10 +527,7 @@ def bad_files(here):
 
 
 def refuses(main, args, words, capfd):
-    try:
-        code = main(args)
-    except SystemExit as exit:  # argparse
-        code = exit.code
+    code = exit_code(main, args)
     err = capfd.readouterr().err
     assert code == 2
     message = err[err.index('error: ') :]

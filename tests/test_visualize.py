@@ -27,24 +27,11 @@ from mmlolvit.inference import Predictor, build_model
 from mmlolvit.models import FastWindowAttention, LOLViT
 from mmlolvit.zoo import CONFIGS, load_config
 
+from .helpers import exit_code
+from .test_fwa import make as make_fwa
+
+pytestmark = pytest.mark.usefixtures('one_thread')
 NAMES = dict(cls='lolvit_xx_digits', det='retinanet_lolvit_x_digits', seg='fpn_lolvit_x_digits')
-
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def make_fwa(**kwargs) -> FastWindowAttention:
-    torch.manual_seed(0)
-    fwa = FastWindowAttention(6, qk_channels=4, **kwargs).eval()
-    for norm in (fwa.in_norm, fwa.out_norm):
-        norm.running_mean.normal_()
-        norm.running_var.uniform_(0.5, 2)
-    return fwa
 
 
 def make_predictor(name='lolvit_xx_digits', pipeline=None, **model) -> Predictor:
@@ -477,7 +464,7 @@ MISTAKES = [
     ('field CLS cls.png', 'cls.png'),
     ('field CLS --images cls.pth', 'cls.pth cannot be read as an image'),
     ('field CLS --size 1 2 3', '--size expects a side, or height and width'),
-    ('samples CLS --number 0', '--number expects 1 or more, got 0'),
+    ('samples CLS --number 0', '--number expects at least 1, got 0'),
     ('samples lolvit_x_in1k', 'folder data/imagenet/train does not exist'),
     ('schedule lolvit_x_in1k', 'folder data/imagenet/train does not exist'),
     ('schedule CLS --out a.jpg', '--out expects a name that ends in .png, got a.jpg'),
@@ -489,10 +476,7 @@ MISTAKES = [
 def test_mistakes_are_one_message(command, message, weights, monkeypatch, capsys):
     monkeypatch.chdir(weights)
     argv = [NAMES.get(word.lower(), word) for word in command.split()]
-    try:
-        code = main(argv)
-    except SystemExit as error:
-        code = error.code
+    code = exit_code(main, argv)
     errors = [part for part in capsys.readouterr().err.split('error: ')[1:] if message in part]
     assert code == 2 and len(errors) == 1
 

@@ -66,10 +66,21 @@ def plan(
             file = place / variant.name / f'{variant.name}.py'
             file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, variant.config(base))
-            task = load_config(str(file), {}, ('model', 'train_dataloader'))[1]
+            cfg, task = load_config(str(file), {}, ('model', 'train_dataloader'))
+            require_same(file.with_name('whole.txt'), cfg.pretty_text)
             for seed in seeds:
                 runs.append(Run(config, variant, seed, file.parent / f'seed_{seed}', task.metric))
     return sorted(runs, key=lambda run: run.seed)
+
+
+def require_same(file: Path, text: str) -> None:
+    """Keep the whole config beside its runs; raises UserError where they were of another one."""
+    if file.exists() and file.read_text() != text and any(file.parent.glob('seed_*')):
+        raise UserError(
+            f'the runs in {file.parent} are of another config: name another --work-dir, or remove '
+            'them'
+        )
+    write_whole(file, text)
 
 
 def train(runs: Sequence[Run], jobs: int) -> None:
@@ -89,7 +100,11 @@ def train(runs: Sequence[Run], jobs: int) -> None:
             bar.update()
 
         with ThreadPoolExecutor(jobs) as pool:
-            list(pool.map(work, waiting))
+            try:
+                list(pool.map(work, waiting))
+            except BaseException:  # Ctrl-C too: what has not begun must not
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
 
 def _train(run: Run, place: int, jobs: int) -> str | None:

@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..cli.common import check_writable, exits
+from ..cli.common import check_writable, exits, require_at_least
 from ..models import FastWindowAttention
 from .memory import bounded_memory, peak_memory
 from .report import describe, environment, write_whole
@@ -444,12 +444,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add('--out', metavar='P', help='write P.json, P.md and P.png')
     args = parser.parse_args(argv)
     # Batch norm cannot train on one position.
-    least = dict(sides=2, channels=QK_CHANNELS, batch=1, rounds=1, threads=1)
+    require_at_least(parser, args, sides=2, channels=QK_CHANNELS, batch=1, rounds=1, threads=1)
     args.sides = sorted(set(args.sides))
-    for name, limit in least.items():
-        value = getattr(args, name)
-        if (value[0] if name == 'sides' else value) < limit:
-            parser.error(f'--{name} expects at least {limit}, got {value}')
     if args.device == 'cuda' and not torch.cuda.is_available():
         parser.error('--device cuda: PyTorch sees no GPU; leave --device out to measure the CPU')
     return args

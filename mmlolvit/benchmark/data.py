@@ -9,7 +9,7 @@ import torch
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from ..cli.common import exits, make_parser
+from ..cli.common import exits, make_parser, require_at_least
 from ..cli.data import check_data
 from ..cli.samples import guard
 from ..datasets import ensure_embedded
@@ -28,8 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument('--batches', type=int, default=20, help='timed, after those of the start')
     args = parser.parse_args(argv)
-    if args.batches < 1 or min(args.workers or [0]) < 0:
-        parser.error('--batches expects 1 or more, and --workers 0 or more')
+    require_at_least(parser, args, batches=1, **(dict(workers=0) if args.workers else {}))
     cfg, _ = load_config(args.config, args.cfg_options, ('train_dataloader',))
     ensure_embedded(cfg)
     check_data(cfg, 'train_dataloader')

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-from ..cli.common import check_writable, exits, make_parser
+from ..cli.common import check_writable, exits, make_parser, require_at_least
 from ..cli.data import check_data
 from ..cli.export_onnx import export, load_model, read_images
 from ..cli.test import main as run_test
@@ -260,9 +260,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if len(args.pairs) % 2:
         parser.error(f'expected pairs of CONFIG and CKPT, got {" ".join(args.pairs)}')
-    for name in ('rounds', 'threads'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name} expects at least 1, got {getattr(args, name)}')
+    require_at_least(parser, args, rounds=1, threads=1)
     return args
 
 

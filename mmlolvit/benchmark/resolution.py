@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ..cli.common import check_writable, exits
+from ..cli.common import check_writable, exits, require_at_least
 from ..errors import UserError
 from .report import describe, environment, write_whole
 from .runtimes import missing
@@ -35,8 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.side < SIDE or args.side % SIDE:
         parser.error(f'--side expects a multiple of {SIDE}, got {args.side}')
-    if min(args.rounds, args.threads) < 1:
-        parser.error('--rounds and --threads expect 1 or more')
+    require_at_least(parser, args, rounds=1, threads=1)
     if args.device == 'cuda' and not torch.cuda.is_available():
         raise UserError('--device cuda: this PyTorch finds no GPU; leave --device out for the CPU')
     for runtime in args.runtimes:

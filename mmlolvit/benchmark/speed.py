@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..cli.common import check_writable, exits
+from ..cli.common import check_writable, exits, require_at_least
 from ..errors import UserError
 from .models import check_name
 from .published import PUBLISHED
@@ -156,10 +156,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--out', metavar='P', help='write P.json, P.md and P.png')
     args = parser.parse_args(argv)
     sizes = [read_size(parser, size) for size in args.sizes]
-    for name in ('rounds', 'threads', 'batches'):
-        value = getattr(args, name)
-        if min(value if isinstance(value, list) else [value]) < 1:
-            parser.error(f'--{name} expects 1 or more, got {value}')
+    require_at_least(parser, args, rounds=1, threads=1, batches=1)
     names, absent = find(args.names)
     cells = plan(args, sizes)
     if args.out:

@@ -11,7 +11,7 @@ from ..ablation.report import as_csv, collect, draw, markdown
 from ..ablation.runs import plan, train
 from ..ablation.variants import find_variants, suites
 from ..benchmark.report import write_whole
-from .common import check_writable, exits
+from .common import check_writable, exits, require_at_least
 
 SHORT = ('lolvit_xx_cue_far_short', 'lolvit_xx_cue_near_short')
 LONG = ('lolvit_x_cue_far', 'lolvit_x_cue_near')
@@ -61,7 +61,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     add('--threads', type=int, default=torch.get_num_threads(), help='while latency is measured')
     args = parser.parse_args(argv)
-    if args.jobs < 1 or args.threads < 1:
-        parser.error('--jobs and --threads expect 1 or more')
+    require_at_least(parser, args, jobs=1, threads=1, seeds=0)
     args.out = args.out or f'{args.work_dir}/table'
     return args

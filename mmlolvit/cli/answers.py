@@ -31,7 +31,10 @@ class Form:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Finish what is open."""
+        """Close what is open, also after an error."""
+
+    def finish(self) -> None:
+        """Write what waits for the last answer."""
 
 
 class Pictures(Form):
@@ -106,7 +109,7 @@ class CocoResults(Form):
             )
             self.results.append(result | (dict(segmentation=masks[i]) if masks else {}))
 
-    def close(self):
+    def finish(self):
         write_json(str(self.folder / 'results.json'), self.results)
 
 

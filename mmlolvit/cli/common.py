@@ -62,6 +62,17 @@ def read_size(parser: argparse.ArgumentParser, size: list[int]) -> tuple[int, in
     return size[0], size[-1]
 
 
+def require_at_least(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, **limits: int
+) -> None:
+    """End with a message where an argument, or one of a list, is less than its limit."""
+    for name, limit in limits.items():
+        value = getattr(args, name)
+        if min(value if isinstance(value, list) else [value]) < limit:
+            option = name.replace('_', '-')
+            parser.error(f'--{option} expects at least {limit}, got {value}')
+
+
 def make_run_parser(description: str) -> argparse.ArgumentParser:
     """As `make_parser`, with what training and testing share beyond it."""
     parser = make_parser(description)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ..errors import UserError
 from ..inference import Predictor, load
 from .answers import FORMS, Form
-from .common import check_writable, exits, make_parser
+from .common import check_writable, exits, make_parser, require_at_least
 from .outputs import SCORE_THR
 
 IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -39,6 +39,8 @@ def main(argv: list[str] | None = None) -> int:
                 form.write(image, sample, answer)
             written += 1
             bar.update()
+        for form in forms:
+            form.finish()
     print(f'{written} answers in {args.out}')
     for message in unread:
         print(f'error: {message}', file=sys.stderr)
@@ -67,8 +69,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add('--batch-size', type=int, default=8, help='default 8')
     add('--device', help='cpu or cuda; default: a GPU if there is one')
     args = parser.parse_args(argv)
-    if args.batch_size < 1:
-        parser.error(f'--batch-size expects 1 or more, got {args.batch_size}')
+    require_at_least(parser, args, batch_size=1)
     args.out = Path(args.out)
     return args
 

@@ -26,7 +26,7 @@ from ..errors import UserError, did_you_mean
 from ..inference import Predictor, build_model, load, load_model
 from ..tasks import Task
 from ..zoo import load_config
-from .common import Parser, check_writable, exits, make_parser, read_size
+from .common import Parser, check_writable, exits, make_parser, read_size, require_at_least
 from .data import check_data
 from .samples import find_base, find_labels, guard
 from .train import check_optimizer, use_cpu_amp
@@ -92,8 +92,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f'--pixel expects X Y, or several pairs of them, got {args.pixel}')
     if 'size' in args:
         args.size = read_size(parser, args.size)
-    if 'number' in args and args.number < 1:
-        parser.error(f'--number expects 1 or more, got {args.number}')
+    if 'number' in args:
+        require_at_least(parser, args, number=1)
     return args
 
 
