@@ -180,6 +180,19 @@ def check_age(dists: Mapping[str, str]) -> list[Finding]:
     ]
 
 
+def check_transformers(dists: Mapping[str, str]) -> list[Finding]:
+    """mmpretrain, which the other two import, imports what version 5 of transformers removed."""
+    version = dists.get('transformers', '0')
+    if int(version.partition('.')[0]) < 5:
+        return []
+    return [
+        Finding(
+            f'transformers {version} is installed, and mmpretrain needs one before 5, or none',
+            "pip install 'transformers<5', or pip uninstall transformers",
+        )
+    ]
+
+
 def check_torch(dists: Mapping[str, str], parts: Mapping[str, Part]) -> list[Finding]:
     """torch and torchvision must come from one build."""
     torch, torchvision = parts['torch'], parts['torchvision']
@@ -254,8 +267,8 @@ def diagnose(dists: Mapping[str, str], parts: Mapping[str, Part]) -> list[Findin
     basis = [*check_torch(dists, parts), *check_required(dists, parts)]
     # On a broken basis nothing loads: the rest would repeat the same error.
     rest = [] if basis else [*check_ops(dists, parts), *check_tasks(dists, parts)]
-    findings = [*check_stack(dists), *basis, *rest, *check_opencv(dists), *check_age(dists)]
-    findings += check_embedded(parts)
+    findings = [*check_stack(dists), *check_transformers(dists), *basis, *rest]
+    findings += [*check_opencv(dists), *check_age(dists), *check_embedded(parts)]
     return sorted(findings, key=lambda finding: not finding.fatal)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import VISUALIZERS
 
-from .doctor import install, installed_distributions
+from .doctor import check_transformers, install, installed_distributions
 from .drawing import draw_boxes, draw_class, draw_map, name_of
 
 
@@ -39,10 +39,11 @@ class Task:
     starts_from_classifier: bool = True
 
     def missing(self) -> str | None:
-        """What is not installed and the command that mends it; None where all is well."""
-        if find_spec(self.scope):
-            return None
-        return f'{self.scope} is not installed: {install(self.scope, installed_distributions())}'
+        """What keeps it from working and the command that mends it; None where all is well."""
+        dists = installed_distributions()
+        if not find_spec(self.scope):
+            return f'{self.scope} is not installed: {install(self.scope, dists)}'
+        return next((f'{f.problem}: {f.remedy}' for f in check_transformers(dists)), None)
 
     def make_visualizer(self, cfg: Config, meta: dict):
         """The visualizer for `draw`, with the `meta` of a data set; it writes no files."""

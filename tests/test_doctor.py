@@ -128,6 +128,27 @@ def test_what_is_too_new_is_a_warning_on_the_upstream_stack_only(newer, remedy):
     assert remedy in finding.remedy
 
 
+def test_transformers_from_5_on_are_fatal():
+    assert diagnose(MAINTAINED | {'transformers': '4.57.1'}) == []
+    (finding,) = diagnose(MAINTAINED | {'transformers': '5.17.0'})
+    assert finding.fatal
+    assert 'transformers<5' in finding.remedy
+
+
+def test_tools_refuse_what_mmpretrain_cannot_import(tmp_path):
+    """As 5 is: there, and without what mmpretrain's language models import."""
+    (tmp_path / 'transformers.py').touch()
+    (tmp_path / 'transformers-5.17.0.dist-info').mkdir()
+    metadata = tmp_path / 'transformers-5.17.0.dist-info/METADATA'
+    metadata.write_text('Metadata-Version: 2.1\nName: transformers\nVersion: 5.17.0\n')
+    env = dict(os.environ, PYTHONPATH=str(tmp_path))
+    command = [sys.executable, '-m', 'mmlolvit', 'get_flops', 'fpn_lolvit_x_digits']
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert done.returncode == 2, done
+    assert done.stderr.startswith('error: config fpn_lolvit_x_digits: transformers 5.17.0 is')
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ('torch', 'torchvision'),
     [

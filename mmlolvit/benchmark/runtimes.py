@@ -69,7 +69,8 @@ def cudagraph(subject: Subject, x: Tensor, precision: str, training: bool) -> Pr
     """PyTorch's kernels, launched together as a CUDA graph."""
     net = copy.deepcopy(subject.net).to(x.device, memory_format=torch.channels_last)
     image = x.to(memory_format=torch.channels_last)
-    with torch.no_grad(), _autocast(x, precision):
+    # Autocast would free the weights that it cast and kept, and the graph go on to read them.
+    with torch.no_grad(), _autocast(x, precision, cache_enabled=False):
         side = torch.cuda.Stream()
         with torch.cuda.stream(side):
             for _ in range(3):
@@ -77,8 +78,13 @@ def cudagraph(subject: Subject, x: Tensor, precision: str, training: bool) -> Pr
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            net(image)
-    return Prepared(graph.replay, 'channels_last', None)
+            answer = net(image)
+
+    def run() -> object:
+        graph.replay()
+        return answer
+
+    return Prepared(run, 'channels_last', None)
 
 
 def onnxruntime(subject: Subject, x: Tensor, precision: str, training: bool) -> Prepared:
@@ -165,9 +171,9 @@ def timed(run: Callable, device: torch.device) -> float:
     return start.elapsed_time(end) / 1e3
 
 
-def _autocast(x: Tensor, precision: str) -> torch.autocast:
+def _autocast(x: Tensor, precision: str, **options) -> torch.autocast:
     dtype = PRECISIONS[precision]
-    return torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32)
+    return torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32, **options)
 
 
 def _inference(

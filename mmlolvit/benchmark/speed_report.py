@@ -71,7 +71,8 @@ def markdown(report: dict) -> str:
     if report['missing']:
         lines += ['', f'Not in the installed timm: {", ".join(report["missing"])}.']
     for cell in cells:
-        lines += ['', f'**{cell["title"].capitalize()}**', *table(cell, base).split('\n')[1:]]
+        title = cell['title'][0].upper() + cell['title'][1:]
+        lines += ['', f'**{title}**', *table(cell, base).split('\n')[1:]]
     sources = [
         f'- {name}: {figure.top1} % at {figure.size} px, {figure.source}'
         for name, figure in PUBLISHED.items()
@@ -174,7 +175,8 @@ def _by_speed(cell: dict) -> list[tuple[str, dict]]:
 
 
 def _ms(cell: dict, seconds: float) -> str:
-    return f'{seconds / cell["batch"] * 1e3:.2f}'
+    ms = seconds / cell['batch'] * 1e3
+    return f'{ms:.2f}' if ms >= 1 else f'{ms:.3g}'
 
 
 def _ratio(result: dict) -> str:
