@@ -68,7 +68,11 @@ def read_training_state(path: str) -> dict:
 
 def newest_intact(work_dir: str) -> str | None:
     """Path of the checkpoint saved last in a work dir; broken ones are named and passed over."""
-    saved = [f for f in Path(work_dir).glob('*.pth') if re.match(r'(epoch|iter)_\d+$', f.stem)]
+    saved = [
+        f
+        for f in Path(work_dir).glob('*.pth')
+        if re.match(r'(epoch|iter)_\d+$|interrupted$', f.stem)
+    ]
     for file in sorted(saved, key=lambda file: file.stat().st_mtime_ns, reverse=True):
         try:
             read_training_state(str(file))

@@ -1,5 +1,7 @@
 """Train a model of any task: ``tools/train.py CONFIG``."""
 
+import argparse
+import sys
 from importlib.util import find_spec
 
 import torch
@@ -11,6 +13,10 @@ from mmengine.registry import OPTIMIZERS
 from ..checkpoints import newest_intact, read_training_state, require_equal
 from ..datasets import ensure_embedded
 from ..doctor import install, installed_distributions
+from ..engine.interrupts import EndOnSignal, Interrupted
+from ..engine.numbers import GoBack, guard_numbers
+from ..engine.order import SeedIterations, place
+from ..engine.saving import SafeCheckpointHook, require_folder, use_safe_files
 from ..errors import UserError
 from ..tasks import Task
 from .backbone import (
@@ -28,16 +34,25 @@ from .samples import GuardedRunner
 
 
 class TrainingRunner(GuardedRunner):
-    """GuardedRunner in the layout in which convolutions train faster.
+    """GuardedRunner that loses nothing: with our loops, and our hook for checkpoints.
 
-    docs/results.md has by how much. DDP must be given the model in it.
+    In the layout in which convolutions train faster, which DDP must be given the model in;
+    docs/results.md has by how much.
     """
 
     memory_format = torch.channels_last
 
+    def build_train_loop(self, loop):
+        return super().build_train_loop(place(loop))
+
+    def register_hook(self, hook, priority=None):
+        if isinstance(hook, dict) and hook.get('type') == 'CheckpointHook':
+            hook = dict(hook, type=SafeCheckpointHook)
+        super().register_hook(hook, priority)
+
 
 @exits
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     parser = make_run_parser('Train a model.')
     parser.add_argument(
         '--resume',
@@ -73,9 +88,35 @@ def main(argv: list[str] | None = None) -> None:
         enable_lr_scaling(cfg)
     if args.backbone_checkpoint:
         start_backbone(cfg, args.backbone_checkpoint)
+    guard, signals = guard_numbers(cfg), EndOnSignal()
+    use_safe_files()
+    while True:
+        runner = build(cfg, args, task)
+        for hook in (SeedIterations(), guard, OneModel(), signals):
+            runner.register_hook(hook)
+        try:
+            with signals.listening():
+                runner.train()
+            leave()
+            return 0
+        except Interrupted as end:
+            leave()
+            if is_main_process():
+                print(f'saved {end.path}; go on with --resume', file=sys.stderr)
+            return 128 + end.number
+        except OSError:
+            require_folder(cfg.work_dir)
+            raise
+        except GoBack as back:
+            runner.logger.warning(f'{back.message}\nTraining goes back to its last checkpoint.')
+            guard.left_out.add(back.number)
+            args.resume = ''
+
+
+def build(cfg: Config, args: argparse.Namespace, task: Task) -> TrainingRunner:
+    """The runner of a training that begins or goes on, with weights that are known to fit."""
     pretrained = find_pretrained(cfg)
     weights = find_start(cfg, args.resume)
-
     runner = TrainingRunner.from_cfg(cfg)
     if weights:
         require_equal(runner.model, weights, cfg.load_from)
@@ -88,9 +129,7 @@ def main(argv: list[str] | None = None) -> None:
             'The backbone starts from random weights. To start from those of a trained '
             f'classifier: python tools/train.py {args.config} --backbone-checkpoint CKPT'
         )
-    runner.register_hook(OneModel())
-    runner.train()
-    leave()
+    return runner
 
 
 def check_optimizer(cfg: Config) -> None:

@@ -1,0 +1,338 @@
+"""Trainings that are cut off, at a signal, by a full disk or by bad numbers."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from torch.utils.data import BatchSampler, SequentialSampler
+
+from mmlolvit.checkpoints import newest_intact, read_checkpoint
+from mmlolvit.cli.train import main as run_train
+from mmlolvit.engine.order import PlacedBatchSampler
+from mmlolvit.engine.saving import INTERRUPTED, UNFINISHED, write_safely
+from mmlolvit.errors import UserError
+
+from .helpers import inside, threads
+
+pytestmark = pytest.mark.slow
+
+# Each has two workers, random augmentation, an EMA and drop path or dropout.
+COMMON = """
+_base_ = 'mmlolvit::{base}'
+train_dataloader = dict(
+    batch_size=4, num_workers=2, persistent_workers={keep}, dataset=dict(indices={images})
+)
+val_dataloader = dict(batch_size=4, num_workers=0, dataset=dict(indices=4))
+test_dataloader = val_dataloader
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval={interval}))
+custom_hooks = [dict(type='EMAHook', momentum=0.1), dict(type='ActAt')]
+"""
+CLS = """
+_base_ = './cls_common.py'
+model = dict(backbone=dict(drop_path_rate=0.2))
+train_cfg = dict(max_epochs=3, val_interval=1)
+"""
+DET = """
+_base_ = './det_common.py'
+model = dict(backbone=dict(drop_path_rate=0.2))
+train_cfg = dict(max_epochs=3, val_interval=3)
+"""
+SEG = """
+_base_ = './seg_common.py'
+model = dict(decode_head=dict(dropout_ratio=0.1))
+train_cfg = dict(max_iters=9, val_interval=9)
+param_scheduler = dict(total_steps=9)
+"""
+PARTS = dict(
+    cls=(CLS, dict(base='cls/lolvit_xx_digits.py', keep=True, images=14, interval=1)),
+    det=(
+        DET,
+        dict(base='det/retinanet_lolvit_xx_digits_short.py', keep=False, images=14, interval=1),
+    ),
+    seg=(SEG, dict(base='seg/fpn_lolvit_xx_digits_short.py', keep=True, images=14, interval=2)),
+)
+
+
+@HOOKS.register_module()
+class ActAt(Hook):
+    """What a test does before some iterations."""
+
+    actions = {}
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        if action := self.actions.get(runner.iter):
+            action(runner)
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if action := self.actions.get('val'):
+            action(runner)
+
+
+@pytest.fixture(scope='module')
+def workspace(tmp_path_factory):
+    """A folder with a config of each task and the losses of a training that nothing cut off."""
+    with inside(tmp_path_factory.mktemp('engine')) as folder, threads(1):
+        ActAt.actions = {}
+        for task, (own, options) in PARTS.items():
+            Path(f'{task}_common.py').write_text(COMMON.format(**options))
+            Path(f'{task}.py').write_text(own)
+            assert run_train([f'{task}.py', '--work-dir', f'whole_{task}']) == 0
+        yield folder
+
+
+@pytest.fixture
+def actions():
+    """What happens before which iteration; nothing in the end."""
+    ActAt.actions = {}
+    yield ActAt.actions
+    ActAt.actions = {}
+
+
+def losses(work_dir: str) -> dict[int, float]:
+    """Iteration -> loss, over all runs in a work dir; raises where two runs differ."""
+    found = {}
+    for file in sorted(Path(work_dir).glob('*/vis_data/2*.json')):
+        for record in map(json.loads, file.read_text().splitlines()):
+            if 'loss' in record:
+                before = found.setdefault(record['step'], record['loss'])
+                assert record['loss'] == pytest.approx(before, abs=1e-5), record
+    return found
+
+
+def assert_same(work_dir: str, whole: str) -> None:
+    """Losses and last weights, their averages too, are those of another training."""
+    assert losses(work_dir) == pytest.approx(losses(whole), abs=1e-5)
+    last, other = (read_checkpoint(newest_intact(folder)) for folder in (work_dir, whole))
+    assert last['meta']['iter'] == other['meta']['iter']
+    for key in ('state_dict', 'ema_state_dict'):
+        for name, tensor in other[key].items():
+            torch.testing.assert_close(last[key][name], tensor, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def send(*signals: int):
+    return lambda runner: [signal.raise_signal(number) for number in signals]
+
+
+@pytest.mark.parametrize('task', PARTS)
+def test_resumed_in_the_middle_of_an_epoch_a_training_is_the_same(workspace, actions, task, capfd):
+    work_dir = f'cut_{task}'
+    actions[4] = send(signal.SIGTERM)  # the first of four batches of an epoch
+    assert run_train([f'{task}.py', '--work-dir', work_dir]) == 128 + signal.SIGTERM
+    saved = Path(work_dir, INTERRUPTED)
+    said = capfd.readouterr().err
+    assert 'SIGTERM: saving, then ending' in said and f'saved {saved.resolve()}; go on with --resume' in said
+    assert newest_intact(work_dir) == str(saved)
+    actions.clear()
+    actions[6] = send(signal.SIGINT)
+    assert run_train([f'{task}.py', '--work-dir', work_dir, '--resume']) == 128 + signal.SIGINT
+    actions.clear()
+    assert run_train([f'{task}.py', '--work-dir', work_dir, '--resume']) == 0
+    assert not saved.exists()
+    assert_same(work_dir, f'whole_{task}')
+
+
+def test_a_signal_in_validation_saves_the_weights_that_train(workspace, actions):
+    actions['val'] = send(signal.SIGTERM)
+    assert run_train(['cls.py', '--work-dir', 'cut_val']) == 128 + signal.SIGTERM
+    actions.clear()
+    assert run_train(['cls.py', '--work-dir', 'cut_val', '--resume']) == 0
+    assert_same('cut_val', 'whole_cls')
+
+
+def test_a_second_signal_ends_at_once(workspace):
+    code = (
+        'import signal; from tests.test_engine import ActAt, send, run_train\n'
+        'ActAt.actions[2] = send(signal.SIGTERM, signal.SIGTERM)\n'
+        'raise SystemExit(run_train(["cls.py", "--work-dir", "twice"]))'
+    )
+    env = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[1]), OMP_NUM_THREADS='1')
+    done = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGTERM, done.stderr
+    assert not Path('twice', INTERRUPTED).exists()
+
+
+class Limited:
+    """A disk that is full: no file may grow beyond a size."""
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def __call__(self, runner) -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, resource.RLIM_INFINITY))
+
+
+def test_a_full_disk_loses_nothing(workspace, actions, capsys):
+    actions[5] = Limited(100_000)
+    try:
+        assert run_train(['cls.py', '--work-dir', 'full']) == 2
+    finally:
+        Limited(resource.RLIM_INFINITY)(None)
+    said = capsys.readouterr().err
+    assert 'epoch_2.pth cannot be written: File too large' in said
+    assert said.splitlines()[-1].startswith('error: ')
+    assert newest_intact('full') == 'full/epoch_1.pth'
+    assert not list(Path('full').glob(f'.*{UNFINISHED}'))
+    actions.clear()
+    assert run_train(['cls.py', '--work-dir', 'full', '--resume']) == 0
+    assert_same('full', 'whole_cls')
+
+
+def test_a_work_dir_that_is_removed_ends_training(workspace, actions, capsys):
+    actions[5] = lambda runner: os.rename('gone', 'moved')
+    assert run_train(['cls.py', '--work-dir', 'gone']) == 2
+    assert 'the folder' in (said := capsys.readouterr().err) and 'is gone' in said
+    assert not Path('gone', 'epoch_2.pth').exists()
+    os.rename('moved', 'gone')
+    actions.clear()
+    assert run_train(['cls.py', '--work-dir', 'gone', '--resume']) == 0
+    assert_same('gone', 'whole_cls')
+
+
+def test_the_old_checkpoint_goes_after_the_new_one_is_there(workspace, actions, monkeypatch):
+    """Also where one is kept: what is saved when a new one cannot be written is the old one."""
+    one = ['--cfg-options', 'default_hooks.checkpoint.max_keep_ckpts=1']
+    actions[5] = Limited(100_000)
+    try:
+        assert run_train(['cls.py', '--work-dir', 'one', *one]) == 2
+    finally:
+        Limited(resource.RLIM_INFINITY)(None)
+    assert newest_intact('one') == 'one/epoch_1.pth'
+    actions.clear()
+    assert run_train(['cls.py', '--work-dir', 'one', '--resume', *one]) == 0
+    assert [f.name for f in Path('one').glob('epoch_*.pth')] == ['epoch_3.pth']
+    assert len(list(Path('one').glob('best_*.pth'))) == 1
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / 'a.pth'
+    torch.save(dict(a=torch.ones(3)), path)
+    before = path.read_bytes()
+    broken = bytearray(before)
+    broken[before.index(np.ones(3, np.float32).tobytes())] ^= 1
+    with pytest.raises(UserError, match='what was read back differs'):
+        write_safely(path, bytes(broken))
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ['a.pth']
+
+
+def test_what_a_killed_process_left_is_removed(workspace):
+    left = Path('left', f'.epoch_2.pth.77{UNFINISHED}')
+    left.parent.mkdir()
+    left.write_text('half')
+    assert run_train(['cls.py', '--work-dir', 'left']) == 0
+    assert not left.exists()
+
+
+def spoil(name: str):
+    """Let a loss or a gradient be infinite, in this iteration alone."""
+
+    def act(runner) -> None:
+        head = runner.model.head
+        if name == 'loss':
+            module = head.loss_module
+            handle = module.register_forward_hook(lambda *args: args[-1] * float('inf'))
+        else:
+            parameter = next(head.parameters())
+            handle = parameter.register_hook(lambda grad: grad * float('nan'))
+        after = runner.hooks[-1].after_train_iter
+
+        def once(*args, **kwargs):
+            handle.remove()
+            runner.hooks[-1].after_train_iter = after
+            return after(*args, **kwargs)
+
+        runner.hooks[-1].after_train_iter = once
+
+    return act
+
+
+@pytest.mark.parametrize('what', ['loss', 'gradient'])
+def test_bad_numbers_end_training_with_the_step_and_its_images(workspace, actions, what, capsys):
+    work_dir = f'bad_{what}'
+    actions[5] = spoil(what)
+    assert run_train(['cls.py', '--work-dir', work_dir]) == 2
+    said = capsys.readouterr().err
+    words = dict(loss='step 6: the loss (loss) is NaN', gradient='step 6: the gradients of head.')
+    assert words[what] in said
+    assert 'data/digits/train/' in said and 'bad_numbers.policy=skip' in said
+    saved = torch.load(f'{work_dir}/bad_batch_iter_6.pth', weights_only=False)
+    assert saved['iter'] == 6 and len(saved['batch']['inputs']) == len(saved['samples']) == 4
+    assert newest_intact(work_dir) == f'{work_dir}/epoch_1.pth'
+
+
+def test_a_bad_step_can_be_left_out(workspace, actions, capsys):
+    options = ['--cfg-options', 'bad_numbers.policy=skip', 'bad_numbers.limit=1']
+    actions[5] = spoil('loss')
+    assert run_train(['cls.py', '--work-dir', 'skipped', *options]) == 0
+    found = losses('skipped')
+    assert found[6] == found[5] and len(found) == 12  # the last mean
+    assert np.isfinite(list(found.values())).all()
+    saved = read_checkpoint('skipped/epoch_3.pth')['state_dict']
+    assert all(tensor.isfinite().all() for tensor in saved.values())
+    actions[7] = spoil('loss')
+    assert run_train(['cls.py', '--work-dir', 'skipped_twice', *options]) == 2
+
+
+def test_a_training_can_go_back(workspace, actions):
+    options = ['--cfg-options', 'bad_numbers.policy=go_back']
+    actions[6] = spoil('loss')
+    assert run_train(['cls.py', '--work-dir', 'back', *options]) == 0
+    found = losses('back')  # the same where steps were made twice
+    assert found[7] == found[6] and len(found) == 12
+
+
+def test_bad_numbers_policies_are_checked(workspace, capsys):
+    argv = ['cls.py', '--work-dir', 'policy', '--cfg-options']
+    for option in ('bad_numbers.policy=pray', 'bad_numbers.limit=0', 'bad_numbers.often=1'):
+        assert run_train([*argv, option]) == 2
+        assert 'bad_numbers: expected policy' in capsys.readouterr().err
+
+
+class Endless(SequentialSampler):
+    """Over and over, as MMEngine's InfiniteSampler."""
+
+    def __init__(self, data_source: Sequence):
+        super().__init__(data_source)
+        self.size = len(data_source)
+
+    def __iter__(self):
+        while True:
+            yield from range(self.size)
+
+
+def take(sampler: BatchSampler, number: int) -> list:
+    batches = iter(sampler)
+    return [next(batches) for _ in range(number)]
+
+
+@pytest.mark.parametrize('endless', [False, True], ids=['restarted', 'infinite'])
+@pytest.mark.parametrize('passed', [0, 1, 2, 3, 7])
+def test_batches_from_any_place_on_are_those_of_the_whole(endless, passed):
+    kind = Endless if endless else SequentialSampler
+    sampler = kind(range(5))
+    sampler.set_epoch = lambda epoch: None
+
+    def batches(passed: int, number: int) -> list:
+        placed = PlacedBatchSampler(sampler, 2, endless=True)
+        placed.place(0, passed)
+        return take(placed, number)
+
+    whole = batches(0, 12)
+    assert whole[:3] == [
+        [(0, 0), (0, 1)],
+        [(0, 2), (0, 3)],
+        [(0, 4), (1, 0)] if endless else [(0, 4)],
+    ]
+    assert len({pair for batch in whole for pair in batch}) == sum(map(len, whole))
+    assert batches(passed, 12 - passed) == whole[passed:]
