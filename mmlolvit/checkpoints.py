@@ -1,28 +1,84 @@
 """Reading checkpoints, with what a user must know when one cannot be used."""
 
+import os
 import re
 import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
+from mmengine.logging import HistoryBuffer
 from mmengine.optim import OneCycleParamScheduler
 from mmengine.runner import CheckpointLoader
 
 from .errors import UserError
 
-# What training state has beside tensors, a scheduler's method and NumPy's numbers: torch.load would
-# refuse it, and MMEngine reload with a warning.
-torch.serialization.add_safe_globals(
-    [OneCycleParamScheduler, *(type(np.dtype(name)) for name in ('float32', 'float64'))]
-)
+UNSAFE = re.compile(r'GLOBAL ([\w.]+)|Unsupported (?:class|operand)[: ]+([\w.]+)')
+TRUST = '--trust-checkpoint'
+FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+trusted = False  # whether to run what is pickled in a checkpoint: trust_checkpoints
+
+
+def _method(owner: type, name: str):
+    """In place of getattr, by which a log or a schedule names one of its own methods."""
+    if owner not in (HistoryBuffer, OneCycleParamScheduler) or name.startswith('__'):
+        raise UnpicklingError(f'Unsupported global: GLOBAL builtins.getattr of {name}')
+    return getattr(owner, name)
+
+
+_method.__module__, _method.__name__, _method.__qualname__ = 'builtins', 'getattr', 'getattr'
+ARRAYS = np._core.multiarray if np.__version__ >= '2' else np.core.multiarray
+# What the training state of MMEngine has beside tensors and plain values; none of it runs code.
+SAFE = [
+    _method,
+    HistoryBuffer,
+    OneCycleParamScheduler,
+    np.ndarray,
+    np.dtype,
+    ARRAYS._reconstruct,
+    ARRAYS.scalar,
+    *(type(np.dtype(name)) for name in ('float32', 'float64', 'int64', 'uint32')),
+]
+
+
+def trust_checkpoints() -> None:
+    """From here on, run the code that checkpoints hold, to the end of `checkpoints_as_data`."""
+    global trusted
+    trusted = True
+    os.environ.pop(FORCE, None)
+    print(
+        f'warning: {TRUST}: checkpoints may run any code, with your rights, as they are read',
+        file=sys.stderr,
+    )
+
+
+@contextmanager
+def checkpoints_as_data() -> Iterator[None]:
+    """Let all of this process, the libraries too, read checkpoints as data.
+
+    MMEngine would read what PyTorch refuses a second time, and run it.
+    """
+    global trusted
+    before = trusted, os.environ.get(FORCE)
+    trusted, os.environ[FORCE] = False, '1'
+    try:
+        yield
+    finally:
+        trusted = before[0]
+        os.environ.pop(FORCE, None)
+        if before[1] is not None:
+            os.environ[FORCE] = before[1]
 
 
 def read_checkpoint(path: str) -> dict:
     """Load a checkpoint, a file or URL, to the CPU, with its tensors under 'state_dict'.
 
-    Raises UserError when it is missing, truncated or no checkpoint.
+    A checkpoint is data: one that would run code is refused, unless `trust_checkpoints` was called.
+    Raises UserError when it is that, missing, truncated or no checkpoint.
     """
     local = '://' not in path
     if local and not Path(path).is_file():
@@ -35,9 +91,20 @@ def read_checkpoint(path: str) -> dict:
     archive = not local or zipfile.is_zipfile(path)  # or pickled, as PyTorch did before 1.6
     if local and archive and not is_intact(path):
         raise damaged
+    torch.serialization.add_safe_globals(SAFE)  # each time: MMEngine's loads take some away again
     try:
-        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger=None)
+        if local:
+            checkpoint = torch.load(path, map_location='cpu', weights_only=not trusted)
+        else:
+            with nullcontext() if trusted else checkpoints_as_data():
+                checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger=None)
     except Exception as error:  # what is pickled can fail in any way
+        if not trusted and (found := UNSAFE.search(str(error))):
+            raise UserError(
+                f'{path} would run code as it is read: it names {found[1] or found[2]}, and a '
+                'checkpoint has tensors, plain values and logs of MMEngine. Ask for the weights '
+                f'alone (tools/publish_model.py); if you trust who made it with your files: {TRUST}'
+            ) from error
         if not archive:
             raise damaged from error
         raise UserError(f'checkpoint {path} cannot be read: {error}') from error

@@ -130,7 +130,10 @@ def test_resumed_in_the_middle_of_an_epoch_a_training_is_the_same(workspace, act
     assert run_train([f'{task}.py', '--work-dir', work_dir]) == 128 + signal.SIGTERM
     saved = Path(work_dir, INTERRUPTED)
     said = capfd.readouterr().err
-    assert 'SIGTERM: saving, then ending' in said and f'saved {saved.resolve()}; go on with --resume' in said
+    assert (
+        'SIGTERM: saving, then ending' in said
+        and f'saved {saved.resolve()}; go on with --resume' in said
+    )
     assert newest_intact(work_dir) == str(saved)
     actions.clear()
     actions[6] = send(signal.SIGINT)

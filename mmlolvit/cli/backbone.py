@@ -61,8 +61,7 @@ def keep_norm_eval(cfg: Config, checkpoint: dict) -> None:
 
     By then the config may not name the weights that it started from.
     """
-    saved = Config.fromstring(checkpoint['meta'].get('cfg') or 'model = {}', '.py')
-    if saved.model.get('backbone', {}).get('norm_eval'):
+    if checkpoint['meta'].get('norm_eval'):
         cfg.model.backbone.setdefault('norm_eval', True)
 
 

@@ -15,6 +15,7 @@ import mmengine.registry
 from mmengine.config import Config, DictAction
 from mmengine.registry import Registry
 
+from ..checkpoints import TRUST, checkpoints_as_data, trust_checkpoints
 from ..errors import UserError, did_you_mean
 from ..tasks import TASKS, Task
 from ..zoo import load_config
@@ -55,6 +56,24 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+class TrustCheckpoint(argparse.Action):
+    """``--trust-checkpoint``: sets nothing but what reads checkpoints."""
+
+    def __init__(self, option_strings, dest):
+        text = 'run the code that a checkpoint holds: for those of people whom you trust'
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=text)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        trust_checkpoints()
+
+
+def take_checkpoint(parser: argparse.ArgumentParser, text: str | None = 'file or URL') -> None:
+    """Give a parser the argument of a checkpoint, unless ``text`` is None, and its flag."""
+    if text:
+        parser.add_argument('checkpoint', help=text)
+    parser.add_argument(TRUST, action=TrustCheckpoint)
+
+
 def read_size(parser: argparse.ArgumentParser, size: list[int]) -> tuple[int, int]:
     """Height and width from the value of ``--size``, a side or both."""
     if len(size) > 2 or min(size) < 1:
@@ -88,7 +107,8 @@ def exits(main: Callable) -> Callable[..., int]:
     @functools.wraps(main)
     def wrapper(argv: list[str] | None = None) -> int:
         try:
-            return main(argv) or 0
+            with checkpoints_as_data():
+                return main(argv) or 0
         except KeyboardInterrupt:
             return 130
         except Exception as error:

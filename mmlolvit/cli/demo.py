@@ -24,7 +24,7 @@ from ..errors import UserError
 from ..inference import Predictor, load
 from ..tasks import plain
 from ..zoo import list_models, load_config
-from .common import Parser, exits, explain
+from .common import Parser, exits, explain, take_checkpoint
 from .infer import IMAGES
 from .outputs import SCORE_THR
 
@@ -89,6 +89,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument('--host', default='127.0.0.1', help='default 127.0.0.1: this machine only')
     parser.add_argument('--port', type=int, default=7860, help='default 7860')
+    take_checkpoint(parser, None)
     args = parser.parse_args(argv)
     if len(args.models) % 2:
         parser.error(f'--models expects NAME CKPT, or several pairs of them, got {args.models}')

@@ -22,7 +22,7 @@ from ..deploy.quantize import quantize
 from ..errors import UserError
 from ..inference import find_meta, load_model
 from ..zoo import load_config
-from .common import check_writable, exits, make_parser, read_size
+from .common import check_writable, exits, make_parser, read_size, take_checkpoint
 from .data import check_data, first_dataset
 from .samples import guard
 
@@ -108,7 +108,7 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, Path, tuple[int, 
         'Export a model to ONNX, from the image to the final answer, and compare its answers with '
         "PyTorch's on images of the test set. Exit code 1, and no file, where they differ."
     )
-    parser.add_argument('checkpoint', help='file or URL')
+    take_checkpoint(parser)
     parser.add_argument('--out', metavar='FILE.onnx', help="default: the checkpoint's name, here")
     parser.add_argument(
         '--size',

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ..errors import UserError
 from ..inference import Predictor, load
 from .answers import FORMS, Form
-from .common import check_writable, exits, make_parser, require_at_least
+from .common import check_writable, exits, make_parser, require_at_least, take_checkpoint
 from .outputs import SCORE_THR
 
 IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -53,7 +53,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         'listed at the end, and the rest is done.'
     )
     add = parser.add_argument
-    add('checkpoint', help='file or URL; FILE.onnx for an exported model')
+    take_checkpoint(parser, 'file or URL; FILE.onnx for an exported model')
     add('inputs', nargs='+', metavar='INPUT', help='image, video, folder of them, or a pattern')
     add('--out', metavar='DIR', default='answers', help='default: answers')
     add(

@@ -11,7 +11,7 @@ import torch
 from ..checkpoints import read_checkpoint
 from ..errors import UserError
 from ..tasks import plain
-from .common import check_writable, exits
+from .common import check_writable, exits, take_checkpoint
 
 
 @exits
@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> None:
         description='Write the weights of a checkpoint alone: those of the EMA where the run had '
         'one, no optimizer, and no pickled objects.'
     )
-    parser.add_argument('checkpoint', help='file or URL')
+    take_checkpoint(parser)
     parser.add_argument('out', metavar='OUT.pth', help='the hash of the content joins the name')
     parser.add_argument(
         '--backbone-only', action='store_true', help='leave out neck and heads; for pretraining'

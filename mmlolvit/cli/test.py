@@ -9,7 +9,7 @@ from ..checkpoints import read_checkpoint, require_equal
 from ..datasets import ensure_embedded
 from ..deploy.onnx import OnnxModel, use_exported
 from ..errors import UserError
-from .common import check_writable, exits, load_run, make_run_parser
+from .common import check_writable, exits, load_run, make_run_parser, take_checkpoint
 from .data import check_data, dataset_nodes, find_datasets
 from .distributed import leave
 from .outputs import CollectPredictions, DrawPredictions, write_json
@@ -19,7 +19,7 @@ from .samples import GuardedRunner, find_base, find_labels
 @exits
 def main(argv: list[str] | None = None) -> None:
     parser = make_run_parser('Test a checkpoint, or what tools/export_onnx.py made of it.')
-    parser.add_argument('checkpoint', help='file or URL; FILE.onnx for an exported model')
+    take_checkpoint(parser, 'file or URL; FILE.onnx for an exported model')
     parser.add_argument('--show-dir', help='draw every prediction into this folder')
     parser.add_argument('--out', metavar='FILE.json', help='write metrics and predictions')
     parser.add_argument(

@@ -27,7 +27,7 @@ from .backbone import (
     require_backbone,
     start_backbone,
 )
-from .common import exits, explain_type, load_run, make_run_parser
+from .common import exits, explain_type, load_run, make_run_parser, take_checkpoint
 from .data import check_data
 from .distributed import OneModel, leave
 from .samples import GuardedRunner
@@ -44,6 +44,11 @@ class TrainingRunner(GuardedRunner):
 
     def build_train_loop(self, loop):
         return super().build_train_loop(place(loop))
+
+    def load_checkpoint(self, *args, **kwargs):
+        checkpoint = super().load_checkpoint(*args, **kwargs)
+        checkpoint.get('meta', {}).pop('config', None)  # MMEngine would run it
+        return checkpoint
 
     def register_hook(self, hook, priority=None):
         if isinstance(hook, dict) and hook.get('type') == 'CheckpointHook':
@@ -74,6 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         '--tensorboard', action='store_true', help='write events, for tensorboard --logdir WORK_DIR'
     )
+    take_checkpoint(parser, None)
     args = parser.parse_args(argv)
     cfg, task = load_run(args, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'))
     if args.tensorboard:

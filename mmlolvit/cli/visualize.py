@@ -26,7 +26,15 @@ from ..errors import UserError, did_you_mean
 from ..inference import Predictor, build_model, load, load_model
 from ..tasks import Task
 from ..zoo import load_config
-from .common import Parser, check_writable, exits, make_parser, read_size, require_at_least
+from .common import (
+    Parser,
+    check_writable,
+    exits,
+    make_parser,
+    read_size,
+    require_at_least,
+    take_checkpoint,
+)
 from .data import check_data
 from .samples import find_base, find_labels, guard
 from .train import check_optimizer, use_cpu_amp
@@ -58,7 +66,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         return part
 
     def takes_image(part: argparse.ArgumentParser) -> None:
-        part.add_argument('checkpoint', help='file or URL')
+        take_checkpoint(part)
         part.add_argument('image')
 
     part = command('attention', show_attention, 'which windows FWA reads at a pixel of an image')

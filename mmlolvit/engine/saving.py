@@ -122,6 +122,10 @@ class SafeCheckpointHook(CheckpointHook):
             outdated = self.filename_tmpl.format(kept[0] - self.interval)
             (folder / outdated).unlink(missing_ok=True)
 
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        backbone = getattr(getattr(runner.model, 'module', runner.model), 'backbone', None)
+        checkpoint['meta']['norm_eval'] = bool(getattr(backbone, 'norm_eval', False))
+
     def _save_checkpoint_with_step(self, runner, step, meta) -> None:
         require_folder(self.out_dir)
         with self._removing_last():

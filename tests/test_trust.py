@@ -1,0 +1,131 @@
+"""Checkpoints are data: none runs code unless it is told to be trusted."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+import mmlolvit
+from mmlolvit.checkpoints import read_checkpoint
+from mmlolvit.cli.publish_model import main as publish
+from mmlolvit.cli.test import main as run_test
+from mmlolvit.cli.train import main as run_train
+from mmlolvit.errors import UserError
+from mmlolvit.zoo import read_config
+
+from .helpers import inside
+
+NAME = 'lolvit_xx_digits'
+
+
+class Creates:
+    """Unpickled, a file appears."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    with inside(tmp_path):
+        yield tmp_path
+
+
+def save(path: str, legacy: bool = False, **content) -> None:
+    content.setdefault('state_dict', dict(a=torch.ones(1)))
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+
+
+@pytest.mark.parametrize('legacy', [False, True], ids=['zip', 'legacy'])
+@pytest.mark.parametrize('reader', ['read', 'load', 'publish', 'test', 'train', 'resume', 'init'])
+def test_code_in_a_checkpoint_is_named_and_not_run(folder, reader, legacy, capsys):
+    save('evil.pth', legacy, meta=Creates('run'))
+    named = r'evil\.pth would run code as it is read: it names (posix|nt|os)\.mkdir'
+    backbone = '--cfg-options model.backbone.init_cfg.type=Pretrained'
+    argv = dict(
+        publish=(publish, ['evil.pth', 'out.pth']),
+        test=(run_test, [NAME, 'evil.pth']),
+        train=(run_train, [NAME, '--cfg-options', 'load_from=evil.pth']),
+        resume=(run_train, [NAME, '--resume', 'evil.pth']),
+        init=(
+            run_train,
+            [NAME, *backbone.split(), 'model.backbone.init_cfg.checkpoint=evil.pth'],
+        ),
+    )
+    if reader in ('read', 'load'):
+        with pytest.raises(UserError, match=named):
+            read_checkpoint('evil.pth') if reader == 'read' else mmlolvit.load(NAME, 'evil.pth')
+    else:
+        main, arguments = argv[reader]
+        assert main(arguments) == 2
+        said = capsys.readouterr().err
+        assert 'mkdir' in said and '--trust-checkpoint' in said
+        assert said.splitlines()[-1].startswith('error: ')
+    assert not Path('run').exists()
+
+
+def test_trust_is_asked_for_printed_and_over_with_the_tool(folder, capsys):
+    save('evil.pth', meta=dict(a=Creates('run')))
+    assert publish(['evil.pth', 'out.pth', '--trust-checkpoint']) == 0
+    assert Path('run').is_dir()
+    assert 'warning: --trust-checkpoint: checkpoints may run any code' in capsys.readouterr().err
+    os.rmdir('run')
+    assert publish(['evil.pth', 'out.pth']) == 2
+    assert not Path('run').exists()
+
+
+def test_a_pickle_that_is_no_checkpoint_is_not_run(folder):
+    Path('evil.pth').write_bytes(pickle.dumps(Creates('run')))
+    with pytest.raises(UserError, match='would run code as it is read'):
+        read_checkpoint('evil.pth')
+    assert not Path('run').exists()
+
+
+def test_getattr_reaches_nothing_but_methods_of_logs_and_schedules(folder):
+    class Reaches:
+        def __reduce__(self):
+            return getattr, (torch.nn.Module, 'train')
+
+    save('evil.pth', meta=Reaches())
+    with pytest.raises(UserError, match='would run code'):
+        read_checkpoint('evil.pth')
+
+
+@pytest.mark.slow
+def test_the_config_text_of_a_checkpoint_is_not_run(folder):
+    """MMEngine keeps its configs as Python, and has run an entry of old checkpoints."""
+    short = ['train_cfg.max_epochs=1', 'train_dataloader.dataset.indices=32']
+    options = ['--cfg-options', *short, 'val_dataloader.dataset.indices=16']
+    assert run_train([NAME, '--work-dir', 'w', *options]) == 0
+    checkpoint = read_checkpoint('w/epoch_1.pth')
+    text = "import os\nos.mkdir('run')\nmodel = dict(backbone=dict(norm_eval=True))"
+    checkpoint['meta'] |= dict(config=text, cfg=text)
+    torch.save(checkpoint, 'evil.pth')
+    options[1] = 'train_cfg.max_epochs=2'
+    assert run_train([NAME, '--work-dir', 'w', '--resume', 'evil.pth', *options]) == 0
+    assert run_test([NAME, 'evil.pth', '--work-dir', 'w', *options]) == 0
+    mmlolvit.load(NAME, 'evil.pth')
+    assert not Path('run').exists()
+
+
+@pytest.mark.parametrize('ending', ['json', 'yaml'])
+def test_a_dumped_config_is_a_form_without_code(folder, ending):
+    """What the docs say to take from others; a .py config is a program."""
+    read_config(NAME).dump(f'shared.{ending}')
+    assert read_config(f'shared.{ending}').model == read_config(NAME).model
+    hostile = Config.fromfile(f'shared.{ending}')
+    hostile.note = '!!python/object/apply:os.mkdir [run]'
+    hostile.dump(f'hostile.{ending}')
+    if ending == 'yaml':
+        Path('hostile.yaml').write_text(Path('hostile.yaml').read_text().replace("'!!", '!!', 1))
+    code = 'from mmlolvit.zoo import read_config; import sys; read_config(sys.argv[1])'
+    subprocess.run([sys.executable, '-c', code, f'hostile.{ending}'], capture_output=True)
+    assert not Path('run').exists()
