@@ -5,13 +5,14 @@ import json
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
 
 from mmlolvit.ablation.variants import BASE, find_variants, suites
 from mmlolvit.cli.ablate import LONG, SHORT, main
-from mmlolvit.datasets.scenes import draw_scene
+from mmlolvit.datasets import build_partners, draw_partners
 from mmlolvit.zoo import find_config, read_config
 
 from .helpers import exit_code, threads
@@ -120,18 +121,20 @@ def test_mistakes_are_one_message(workspace, capsys, argv, message):
     assert (code, message in capsys.readouterr().err) == (2, True)
 
 
-def test_half_of_the_digits_have_a_partner_and_only_they_are_marked(workspace):
-    from mmlolvit.datasets.scenes import build_scenes
-
-    lone = paired = 0
-    build_scenes('partners', form='partners')
-    for index in range(40):
-        _, digits = draw_scene('val', index, 'partners')
-        labels = [label for label, _ in digits]
-        path = f'partners/labels/sem_seg/masks/val/{index:04d}.png'
-        marked = cv2.imread(path, cv2.IMREAD_UNCHANGED)
-        for label, mask in digits:
-            has_partner = labels.count(label) > 1
-            paired, lone = paired + has_partner, lone + (not has_partner)
-            assert set(marked[mask]) == ({label + 1} if has_partner else {0})
-    assert 0.4 < paired / (paired + lone) < 0.75
+def test_half_of_the_pairs_are_partners_and_only_they_are_marked(workspace):
+    number = 0
+    build_partners('partners')
+    for index in range(100):
+        image, mask, partners = draw_partners('val', index)
+        number += partners
+        name = f'{index:04d}.png'
+        kept = cv2.imread(f'partners/images/10k/val/{name}')
+        marked = cv2.imread(f'partners/labels/sem_seg/masks/val/{name}', cv2.IMREAD_UNCHANGED)
+        assert (kept == image).all()
+        assert (marked == mask * partners).all()
+        ends = [image[:, part][mask[:, part]] for part in (np.s_[:150], np.s_[490:])]
+        assert mask.sum() == sum(map(len, ends))
+        # The most saturated pixel of a digit is nearly its colour.
+        colors = [end[np.ptp(end.astype(int), axis=1).argmax()].astype(int) for end in ends]
+        assert (np.abs(colors[0] - colors[1]).max() < 40) == partners
+    assert 35 < number < 65

@@ -1,8 +1,18 @@
-# Which digits have an equal one elsewhere in the scene? The masks mark no other.
-_base_ = './fpn_lolvit_x_digits.py'
+# Which of two digits, far from each other, are equal? The masks mark no other.
+_base_ = [
+    '../_base_/models/fpn_lolvit_x.py',
+    '../_base_/datasets/partners_seg.py',
+    '../_base_/schedules/adamw_1500.py',
+    '../_base_/seg_runtime.py',
+]
 
-data_root = 'data/partners'
-embedded_data = dict(data_root=data_root, form='partners')
-train_dataloader = dict(dataset=dict(data_root=data_root))
-val_dataloader = dict(dataset=dict(data_root=data_root))
-test_dataloader = dict(dataset=dict(data_root=data_root))
+model = dict(
+    neck=dict(out_channels=64, norm_cfg=dict(type='BN')),
+    decode_head=dict(
+        num_classes=2,
+        in_channels=[64, 64, 64, 64],
+        channels=64,
+        loss_decode=_base_.loss_decode,
+    ),
+)
+param_scheduler = dict(eta_max=4e-3)

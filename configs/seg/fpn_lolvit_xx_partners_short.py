@@ -1,8 +1,6 @@
 # For ablations on a CPU: the smallest net, 600 iterations.
-_base_ = './fpn_lolvit_xx_digits_short.py'
+_base_ = './fpn_lolvit_x_partners.py'
 
-data_root = 'data/partners'
-embedded_data = dict(data_root=data_root, form='partners')
-train_dataloader = dict(dataset=dict(data_root=data_root))
-val_dataloader = dict(dataset=dict(data_root=data_root))
-test_dataloader = dict(dataset=dict(data_root=data_root))
+model = dict(backbone=dict(arch='xx'), neck=dict(in_channels=[24, 64, 192, 352]))
+train_cfg = dict(max_iters=600, val_interval=600)
+param_scheduler = dict(total_steps=600)

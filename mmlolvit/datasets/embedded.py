@@ -2,9 +2,10 @@
 
 from ..errors import UserError
 from .digits import build_digits
+from .partners import build_partners
 from .scenes import build_scenes
 
-BUILDERS = dict(digits=build_digits, scenes=build_scenes)
+BUILDERS = dict(digits=build_digits, partners=build_partners, scenes=build_scenes)
 
 
 def ensure_embedded(cfg) -> None:

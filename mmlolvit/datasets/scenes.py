@@ -6,7 +6,6 @@ from the paper.
 
 import json
 import os
-from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -17,43 +16,33 @@ from .digits import CLASSES, SPLITS, build_once, enlarge, load_split
 
 SIDE = 160
 LENGTHS = dict(train=800, val=200)
-# Digits in a scene, their sides in px, both inclusive; the chance that one repeats an earlier one.
-FORMS = dict(
-    all=dict(digits=(3, 8), sides=(16, 64), repeat=0.0),
-    partners=dict(digits=(4, 6), sides=(28, 48), repeat=0.4),
-)
+DIGITS = (3, 8)  # in a scene, inclusive
+DIGIT_SIDES = (16, 64)  # px, inclusive
 CONTRAST = 60  # grey levels between a digit's colour and the ground under it
 OVERLAP = 0.1  # of two boxes, as a part of the smaller one
 INK = 96  # of 255: from here on a pixel is the digit's, for masks and boxes
 GREY = np.array((0.114, 0.587, 0.299))  # BGR to luminance
 
 
-def draw_scene(
-    split: str, index: int, form: str = 'all'
-) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+def draw_scene(split: str, index: int) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
     """Draw one scene; a pure function of its arguments.
 
     Args:
         split: whose handwritten digits are drawn, 'train' or 'val'.
         index: of the scene, from 0 up.
-        form: 'all' or 'partners', which has fewer and larger digits, half of them of a kind that is
-            there twice or more.
 
     Returns:
         The image (160, 160, 3) uint8 BGR, and per digit its class (0 to 9) and the mask (160, 160)
         bool of its visible pixels, never empty.
     """
     images, labels = load_split(split)
-    layout = FORMS[form]
     rng = np.random.default_rng((SPLITS.index(split), index))
     cells = rng.integers(40, 216, size=(3, 1, 1)) + rng.integers(-24, 25, size=(3, 6, 6))
     canvas = enlarge(cells, SIDE).transpose(1, 2, 0).astype(int)
     digits, boxes = [], []
-    number = rng.integers(*layout['digits'], endpoint=True)
+    number = rng.integers(*DIGITS, endpoint=True)
     while len(digits) < number:
-        pick, side = rng.integers(len(images)), rng.integers(*layout['sides'], endpoint=True)
-        if layout['repeat'] and digits and rng.random() < layout['repeat']:
-            pick = rng.choice(np.flatnonzero(labels == digits[rng.integers(len(digits))][0]))
+        pick, side = rng.integers(len(images)), rng.integers(*DIGIT_SIDES, endpoint=True)
         x, y = rng.integers(SIDE - side + 1, size=2)
         ink = enlarge(images[pick], side).astype(int)
         rows, columns = (np.flatnonzero((ink >= INK).any(axis)) for axis in (1, 0))
@@ -80,15 +69,13 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     return shared / min((a[2:] - a[:2]).prod(), (b[2:] - b[:2]).prod())
 
 
-def build_scenes(data_root: str | os.PathLike = 'data/scenes', form: str = 'all') -> Path:
+def build_scenes(data_root: str | os.PathLike = 'data/scenes') -> Path:
     """Build the scenes, 800 to train and 200 to test, unless they are there.
 
     In BDD100K's folders, with COCO files beside: `images/10k/{train,val}/<nnnn>.png`,
     `labels/sem_seg/masks/{train,val}/<nnnn>.png` (0 for the ground, 1 + d for the digit d) and
-    `annotations/{train,val}.json` (boxes, areas and instance masks as RLE). The masks and
-    annotations of the form 'partners' mark only the digits that have an equal one elsewhere in
-    their scene: a test of global context at every pixel. Raises UserError when the folder cannot be
-    written.
+    `annotations/{train,val}.json` (boxes, areas and instance masks as RLE). Raises UserError when
+    the folder cannot be written.
     """
 
     def write(folder: Path) -> None:
@@ -100,10 +87,7 @@ def build_scenes(data_root: str | os.PathLike = 'data/scenes', form: str = 'all'
             mask_dir.mkdir(parents=True)
             images, annotations = [], []
             for index in range(LENGTHS[split]):
-                image, digits = draw_scene(split, index, form)
-                if form == 'partners':
-                    times = Counter(label for label, _ in digits)
-                    digits = [(label, mask) for label, mask in digits if times[label] > 1]
+                image, digits = draw_scene(split, index)
                 semantic = np.zeros((SIDE, SIDE), np.uint8)
                 for label, mask in digits:
                     semantic[mask] = 1 + label
