@@ -1,5 +1,6 @@
 """LOLViT: a lightweight vision backbone with fast window attention, for the OpenMMLab libraries."""
 
+from mmlolvit import images as images  # OpenCV's limit, before OpenCV is imported
 from mmlolvit import ops as ops  # mmcv's operators where mmcv was not compiled
 from mmlolvit import timm_hook
 

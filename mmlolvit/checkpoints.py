@@ -118,8 +118,11 @@ def read_checkpoint(path: str) -> dict:
 
 def is_intact(path: str) -> bool:
     """Whether the checksums of a zip archive, as PyTorch's checkpoints are, are right."""
-    with zipfile.ZipFile(path) as archive:
-        return archive.testzip() is None  # torch.load does not compare checksums
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None  # torch.load does not compare checksums
+    except Exception:  # of an archive that is damaged, of any kind
+        return False
 
 
 def read_training_state(path: str) -> dict:

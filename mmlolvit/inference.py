@@ -23,6 +23,7 @@ from .checkpoints import read_checkpoint, require_equal
 from .cli.data import find_type, first_dataset
 from .deploy.onnx import use_exported
 from .errors import UserError
+from .images import why_unreadable
 from .tasks import Task
 from .zoo import load_config
 
@@ -152,7 +153,7 @@ class Predictor:
         try:
             return self.loads(dict(img_path=path, img_id=0))
         except Exception as error:  # what is no image can fail in any way
-            raise UserError(f'{path} cannot be read as an image') from error
+            raise UserError(f'{path} cannot be read as an image: {why_unreadable(path)}') from error
 
     @torch.inference_mode()
     def predict(self, images: Iterator[dict], batch_size: int = 8) -> Iterator[tuple[dict, object]]:

@@ -40,9 +40,10 @@ class Task:
 
     def missing(self) -> str | None:
         """What keeps it from working and the command that mends it; None where all is well."""
-        dists = installed_distributions()
         if not find_spec(self.scope):
-            return f'{self.scope} is not installed: {install(self.scope, dists)}'
+            command = install(self.scope, installed_distributions())
+            return f'{self.scope} is not installed: {command}'
+        dists = installed_distributions() if find_spec('transformers') else {}
         return next((f'{f.problem}: {f.remedy}' for f in check_transformers(dists)), None)
 
     def make_visualizer(self, cfg: Config, meta: dict):

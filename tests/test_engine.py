@@ -6,15 +6,17 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import TRANSFORMS
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from torch.utils.data import BatchSampler, SequentialSampler
+from torch.utils.data import BatchSampler, SequentialSampler, get_worker_info
 
 from mmlolvit.checkpoints import newest_intact, read_checkpoint
 from mmlolvit.cli.train import main as run_train
@@ -235,6 +237,38 @@ def test_what_a_killed_process_left_is_removed(workspace):
     left.write_text('half')
     assert run_train(['cls.py', '--work-dir', 'left']) == 0
     assert not left.exists()
+
+
+@TRANSFORMS.register_module()
+class Breaks:
+    """Ends the process that loads its fifth sample, or lets it wait for ever."""
+
+    def __init__(self, how: str):
+        self.how, self.seen = how, 0
+
+    def __call__(self, data: dict) -> dict:
+        self.seen += 1
+        if self.seen == 5 and get_worker_info():
+            os.kill(os.getpid(), signal.SIGKILL) if self.how == 'dies' else time.sleep(1000)
+        return data
+
+
+@pytest.mark.parametrize(
+    ('how', 'words'),
+    [('dies', 'is killed by signal: Killed. Often memory ran out'), ('hangs', 'timed out after 2')],
+)
+def test_a_process_that_loads_data_and_fails_ends_training(workspace, how, words, capsys):
+    load = (
+        "[dict(type='LoadImageFromFile'), dict(type='Breaks', how={!r}), dict(type='PackInputs')]"
+    )
+    Path(f'{how}.py').write_text(
+        "_base_ = './cls.py'\n"
+        f'train_dataloader = dict(timeout=2, dataset=dict(pipeline={load.format(how)}))\n'
+    )
+    assert run_train([f'{how}.py', '--work-dir', how]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith('error: DataLoader') and words in said and '--resume' in said
+    assert newest_intact(how) == f'{how}/epoch_1.pth'
 
 
 def spoil(name: str):

@@ -104,7 +104,7 @@ def read_records(path: Path) -> list[dict]:
         try:
             record = json.loads(line)
             record['step'] = int(record['step'])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             if number == len(lines):
                 break
             raise UserError(

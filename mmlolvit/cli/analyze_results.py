@@ -98,13 +98,14 @@ def read_tested(path: str, kind: type[Results], config: str) -> dict:
         raise UserError(f'{path} does not exist; {command}')
     try:
         tested = json.loads(Path(path).read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f'{path} is not JSON; {command}') from error
     found = tested.get('predictions') if isinstance(tested, dict) else None
     if not isinstance(found, list) or not found or not isinstance(tested.get('metrics'), dict):
         raise UserError(f'{path} holds no metrics and predictions; {command}')
     for number, image in enumerate(found):
-        if absent := [key for key in ('image', *kind.fields) if key not in image]:
+        fields = image if isinstance(image, dict) else ()
+        if absent := [key for key in ('image', *kind.fields) if key not in fields]:
             raise UserError(
                 f'{path}: number {number} of its predictions lacks {", ".join(absent)}; '
                 f'has it been made with a config of this task, and with labels? {command}'

@@ -144,6 +144,8 @@ def explain(error: Exception) -> str | None:
         return text if refused else None
     if isinstance(error, TypeError):
         return explain_call(error)
+    if isinstance(error, RuntimeError) and text.startswith('DataLoader '):
+        return explain_loader(text)
     if not isinstance(error, KeyError):
         return None
     if match := re.match(r'(\S+) is not in the (?:\S+::)?(.+?) registry', text):
@@ -152,6 +154,20 @@ def explain(error: Exception) -> str | None:
     if text.startswith('Cannot find ') and 'layer_type' in frame.f_locals:
         return explain_type(frame.f_locals['layer_type'], 'model')  # mmcv's text lacks the name
     return None
+
+
+def explain_loader(text: str) -> str:
+    """Message for a process that loads data and ended, or has nothing for too long."""
+    if 'timed out' in text:
+        return (
+            f'{text}: a batch took longer than that to load. Does the disk or network that the data'
+            ' is on still answer? More time: --cfg-options train_dataloader.timeout=SECONDS. What '
+            'was saved is as it was: --resume'
+        )
+    return (
+        f'{text.splitlines()[0]}. Often memory ran out: try fewer --cfg-options '
+        'train_dataloader.num_workers, or smaller batches. What was saved is as it was: --resume'
+    )
 
 
 def explain_call(error: TypeError) -> str | None:

@@ -11,6 +11,7 @@ from mmengine.dist import is_main_process
 from mmengine.registry import DATASETS
 
 from ..errors import UserError
+from ..images import LIMIT, max_pixels
 
 HOW_TO_GET = {
     'imagenet': 'ImageNet-1K, https://image-net.org: data/imagenet/{train,val}/<wnid>/*.JPEG',
@@ -147,6 +148,8 @@ def read_coco(path: str, dataset: dict) -> dict:
         content = json.loads(Path(path).read_bytes())
     except ValueError as error:
         raise UserError(f'annotation file {path} is not JSON: {error}') from error
+    except RecursionError as error:
+        raise UserError(f'annotation file {path} is not COCO: it is nested too deep') from error
     if isinstance(content, dict) and dataset.get('test_mode'):
         content.setdefault('annotations', [])
     for key, fields in COCO_FIELDS.items():
@@ -164,22 +167,60 @@ def read_coco(path: str, dataset: dict) -> dict:
                     f'annotation file {path} is not COCO: number {number} of its {key} '
                     f'lacks {", ".join(absent)}'
                 )
-            if not has_numbers(entry, fields):
+            if wrong := what_is_unfit(entry, fields):
                 raise UserError(
-                    f'annotation file {path} is not COCO: number {number} of its {key}: expected '
-                    'numbers in bbox=[x, y, width, height], width, height and area, got '
-                    f'{str(entry)[:200]}'
+                    f'annotation file {path} is not COCO: number {number} of its {key}: {wrong}, '
+                    f'got {str(entry)[:200]}'
                 )
+    require_inside(path, content, dataset)
+    require_masks(path, content)
     return content
 
 
-def has_numbers(entry: dict, fields: Sequence[str]) -> bool:
-    """Whether those of the fields that are sizes are numbers, and a bbox is four of them."""
+def what_is_unfit(entry: dict, fields: Sequence[str]) -> str | None:
+    """What is expected of an entry and is not so, in words, or None.
+
+    Ids can be looked up, sizes are numbers that are no more than an image has, a bbox is four.
+    """
+    ids = [entry[name] for name in ('id', 'image_id', 'category_id') if name in fields]
+    if not all(isinstance(value, int | str) for value in ids):
+        return 'expected whole numbers or texts as ids'
+    if not all(isinstance(entry[name], str) for name in ('file_name', 'name') if name in fields):
+        return 'expected texts as file_name and name'
     sizes = [entry[name] for name in ('width', 'height', 'area') if name in fields]
     box = entry['bbox'] if 'bbox' in fields else [0] * 4
-    if not (isinstance(box, list) and len(box) == 4):
-        return False
-    return all(isinstance(value, int | float) for value in sizes + box)
+    numbers = sizes + box if isinstance(box, list) and len(box) == 4 else [None]
+    if not all(isinstance(v, int | float) and abs(v) <= max_pixels() for v in numbers):
+        return 'expected numbers in bbox=[x, y, width, height], width, height and area'
+    if 'height' in fields and not 0 < entry['width'] * entry['height'] <= max_pixels():
+        return f'expected 1 to {max_pixels()} pixels ({LIMIT} sets another limit)'
+    return None
+
+
+def require_inside(path: str, content: dict, dataset: dict) -> None:
+    """Raise UserError where a COCO file names an image outside of the config's data_root."""
+    prefix = (dataset.get('data_prefix') or {}).get('img') or ''
+    root = os.path.normpath(dataset.get('data_root') or prefix or '.')
+    for image in content['images']:
+        full = os.path.join(dataset.get('data_root') or '', prefix, image['file_name'])
+        inside = os.path.relpath(os.path.normpath(full), root)
+        if inside.split(os.sep)[0] == os.pardir:
+            raise UserError(
+                f'annotation file {path} names an image outside of {root}: {image["file_name"]}'
+            )
+
+
+def require_masks(path: str, content: dict) -> None:
+    """Raise UserError for a mask of another size than its image: it could take any memory."""
+    sizes = {image['id']: [image['height'], image['width']] for image in content['images']}
+    for box in content['annotations']:
+        mask = box.get('segmentation')
+        size = sizes.get(box['image_id'])
+        if isinstance(mask, dict) and size and mask.get('size') != size:
+            raise UserError(
+                f'annotation file {path}: the mask of annotation {box["id"]} is of size '
+                f'{mask.get("size")}, its image of {size}'
+            )
 
 
 def compare_names(names: Sequence[str], classes: Sequence[str]) -> str | None:

@@ -16,7 +16,7 @@ from .answers import FORMS, Form
 from .common import check_writable, exits, make_parser, require_at_least, take_checkpoint
 from .outputs import SCORE_THR
 
-IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
+IMAGES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.webm')
 
 

@@ -15,6 +15,9 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from ..errors import UserError
+from ..images import why_unreadable
+
+TIMEOUT = 600  # s that a batch may take to load, unless the config's loader says `timeout`
 
 
 class BadSample(UserError):
@@ -36,6 +39,8 @@ class GuardedRunner(Runner):
     memory_format = torch.preserve_format
 
     def build_dataloader(self, dataloader, seed=None, diff_rank_seed=False):
+        if dataloader.get('num_workers'):
+            dataloader = dict(dict(timeout=TIMEOUT), **dataloader)
         loader = super().build_dataloader(dataloader, seed, diff_rank_seed)
         for dataset in find_base(loader.dataset):
             folders = getattr(dataset, 'folder_to_idx', None)
@@ -201,6 +206,8 @@ def cannot_load(name: str, data: dict, error: Exception) -> BadSample:
         where = f'{path} ({type(error).__name__}: {error})'
         return BadSample('annotation cannot be used', where, 'correct it in the annotation file')
     reason = getattr(error, 'strerror', None)
+    if not reason and Path(path or '').is_file():
+        path = f'{path}: {why_unreadable(path)}'
     return BadSample(
         f'{kind} cannot be read: {reason}' if reason else f'{kind} cannot be decoded',
         path,

@@ -1,0 +1,42 @@
+"""Image files from anywhere: how large one may be, and why one cannot be read."""
+
+import os
+import warnings
+from pathlib import Path
+
+# Of one image, 800 MB when it is decoded. OpenCV reads this when it is imported, and refuses what
+# has more before it takes memory; an environment that sets it keeps its own limit.
+LIMIT = 'OPENCV_IO_MAX_IMAGE_PIXELS'
+os.environ.setdefault(LIMIT, str(2**28))
+
+
+def max_pixels() -> int:
+    """How many pixels an image may have."""
+    return int(os.environ[LIMIT])
+
+
+def why_unreadable(path: str | os.PathLike) -> str:
+    """Why an image file cannot be read, in words; nothing but its header is read."""
+    from PIL import Image
+
+    try:
+        if not Path(path).stat().st_size:
+            return 'the file is empty'
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                with Image.open(path) as image:
+                    width, height = image.size
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+    except OSError as error:
+        return error.strerror or 'it has no header of an image that is known'
+    except Exception:  # a header can be wrong in any way
+        return 'its header is damaged'
+    if width * height > max_pixels():
+        return (
+            f'it says to be {width} x {height}, more than {max_pixels()} pixels; '
+            f'{LIMIT} sets another limit'
+        )
+    return 'it is cut short, damaged or of a kind that OpenCV does not read'

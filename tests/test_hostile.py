@@ -1,0 +1,276 @@
+"""Files from strangers: images of every kind and annotations that are meant to break things."""
+
+import json
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
+
+import mmlolvit
+from mmlolvit.analysis.logs import LOG, read_run
+from mmlolvit.checkpoints import read_checkpoint
+from mmlolvit.cli.analyze_results import read_tested
+from mmlolvit.cli.check_dataset import main as check_dataset
+from mmlolvit.cli.data import COCO_FIELDS, read_coco
+from mmlolvit.cli.infer import main as infer
+from mmlolvit.errors import UserError
+from mmlolvit.images import max_pixels
+from mmlolvit.zoo import read_config
+
+from .helpers import inside, threads
+
+NAME = 'lolvit_xx_digits'
+PIXELS = np.random.default_rng(0).integers(256, size=(40, 60, 3), dtype=np.uint8)  # RGB
+
+
+def header(width: int, height: int) -> bytes:
+    """A PNG that says to be this large, and has no pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        whole = kind + content
+        return struct.pack('>I', len(content)) + whole + struct.pack('>I', zlib.crc32(whole))
+
+    start = chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0))
+    data = chunk(b'IDAT', zlib.compress(b'\0' * 1000))
+    return b'\x89PNG\r\n\x1a\n' + start + data + chunk(b'IEND', b'')
+
+
+@pytest.fixture(scope='module')
+def workspace(tmp_path_factory):
+    """A folder of readable and of unreadable images, with weights that answer."""
+    with inside(tmp_path_factory.mktemp('hostile')) as folder, threads(1):
+        cfg = read_config(NAME)
+        init_default_scope(cfg.default_scope)
+        torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), 'cls.pth')
+        for name in ('good', 'bad'):
+            Path(name).mkdir()
+        image, bgr = Image.fromarray(PIXELS), PIXELS[..., ::-1]
+        image.save('good/rgb.png')
+        image.save('good/png_called.jpg', 'png')
+        image.convert('L').save('good/grey.png')
+        image.convert('L').convert('1').save('good/bits.png')
+        image.convert('CMYK').save('good/cmyk.jpg', quality=100)
+        image.quantize(256).save('good/palette.png')
+        Image.new('RGB', (1, 1)).save('good/one.png')
+        cv2.imwrite('good/sixteen.png', bgr.astype(np.uint16) * 257)
+        cv2.imwrite('good/alpha.png', np.dstack([bgr, np.full((40, 60), 7, np.uint8)]))
+        other = Image.fromarray(255 - PIXELS)
+        for ending in ('gif', 'webp'):
+            options = dict(lossless=True) if ending == 'webp' else {}
+            image.save(f'good/moves.{ending}', save_all=True, append_images=[other], **options)
+        turned = Image.Exif()
+        turned[0x112] = 6  # to be turned by 90 degrees
+        image.save('good/turned.jpg', exif=turned, quality=100, subsampling=0)
+
+        whole = Path('good/rgb.png').read_bytes()
+        Path('bad/zero.png').touch()
+        Path('bad/text.png').write_text('no image')
+        Path('bad/cut.png').write_bytes(whole[: len(whole) // 2])
+        Path('bad/bomb.png').write_bytes(header(30000, 30000))
+        Path('bad/large.png').write_bytes(header(2**31 - 1, 2**31 - 1))
+        Path('bad/flat.png').write_bytes(header(0, 7))
+        yield folder
+
+
+@pytest.mark.parametrize(
+    ('name', 'shape'),
+    [('one.png', (1, 1)), ('turned.jpg', (60, 40))]
+    + [(name, (40, 60)) for name in ('grey.png', 'bits.png', 'cmyk.jpg', 'palette.png')]
+    + [(name, (40, 60)) for name in ('rgb.png', 'png_called.jpg', 'sixteen.png', 'alpha.png')]
+    + [(name, (40, 60)) for name in ('moves.gif', 'moves.webp')],
+)
+def test_images_of_every_kind_are_read_as_documented(workspace, name, shape):
+    """docs/datasets.md: 8 bits, three channels, upright, no alpha, the first of those that move."""
+    read = mmlolvit.load(NAME, 'cls.pth').read(f'good/{name}')['img']
+    assert (read.shape, read.dtype) == ((*shape, 3), np.uint8)
+    exact = ('rgb.png', 'png_called.jpg', 'sixteen.png', 'alpha.png', 'moves.webp')
+    nearly = ('cmyk.jpg', 'palette.png', 'moves.gif')
+    if name in exact + nearly:
+        far = np.abs(read[..., ::-1].astype(int) - PIXELS).mean()
+        assert far < (1e-9 if name in exact else 20)
+    if name == 'turned.jpg':
+        upright = np.rot90(PIXELS, -1)
+        assert np.abs(read[..., ::-1].astype(int) - upright).mean() < 20
+
+
+@pytest.mark.parametrize(
+    ('name', 'reason'),
+    [
+        ('zero.png', 'the file is empty'),
+        ('text.png', 'no header of an image'),
+        ('cut.png', 'cut short, damaged'),
+        ('bomb.png', f'30000 x 30000, more than {max_pixels()} pixels'),
+        ('large.png', 'more than'),
+        ('flat.png', ''),
+    ],
+)
+def test_what_is_no_image_is_named_with_the_reason(workspace, name, reason):
+    with pytest.raises(UserError, match=f'{name} cannot be read as an image: .*{reason}'):
+        mmlolvit.load(NAME, 'cls.pth')(f'bad/{name}')
+
+
+def test_unreadable_images_do_not_keep_the_rest_from_being_answered(workspace, capsys):
+    assert infer([NAME, 'cls.pth', 'good', 'bad', '--out', 'answers', '--write', 'jsonl']) == 1
+    lines = Path('answers/predictions.jsonl').read_text().splitlines()
+    assert len(lines) == len(list(Path('good').iterdir()))
+    said = capsys.readouterr().err
+    assert all(f'bad/{name}.png cannot be read' in said for name in ('zero', 'cut', 'bomb'))
+
+
+COCO = dict(
+    images=[dict(id=1, file_name='1.png', width=8, height=8)],
+    annotations=[
+        dict(id=1, image_id=1, category_id=1, bbox=[0, 0, 4, 4], area=16, iscrowd=0),
+        dict(id=2, image_id=1, category_id=1, bbox=[1, 1, 4, 4], area=16, iscrowd=0),
+    ],
+    categories=[dict(id=1, name='a')],
+)
+
+
+def write(content, path: str = 'a.json') -> str:
+    Path(path).write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def change(key: str, **fields) -> dict:
+    changed = json.loads(json.dumps(COCO))
+    changed[key][0] |= fields
+    return changed
+
+
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [
+        ('[' * 200_000, 'nested too deep'),
+        ('{"images": [' + '9' * 5000 + ']}', 'not JSON'),
+        (change('annotations', bbox=[0, 0, float('nan'), 4]), 'expected numbers in bbox'),
+        (change('annotations', bbox=[0, 0, float('inf'), 4]), 'expected numbers in bbox'),
+        (change('annotations', bbox=[0, 0, 1e300, 4]), 'expected numbers in bbox'),
+        (change('annotations', area=10**400), 'expected numbers in bbox'),
+        (change('annotations', image_id=[1]), 'ids'),
+        (change('annotations', image_id={}), 'ids'),
+        (change('images', width=10**6, height=10**6), 'pixels'),
+        (change('images', width=0), 'pixels'),
+        (change('images', file_name=3), 'texts as file_name'),
+        (change('images', file_name='../../etc/passwd'), 'outside of data'),
+        (change('images', file_name='/etc/passwd'), 'outside of data'),
+        (
+            change('annotations', segmentation=dict(size=[10**5, 10**5], counts='0')),
+            'mask of annotation 1 is of size',
+        ),
+    ],
+)
+def test_annotations_that_would_break_or_escape_are_refused(tmp_path, content, words):
+    with inside(tmp_path):
+        assert read_coco(write(COCO), dict(data_root='data'))
+        with pytest.raises(UserError, match=words):
+            read_coco(write(content), dict(data_root='data', data_prefix=dict(img='images')))
+
+
+def test_ids_that_occur_twice_are_found(tmp_path, capsys):
+    """An annotation's, of which pycocotools would keep the last."""
+    with inside(tmp_path):
+        config = "_base_ = 'mmlolvit::det/retinanet_lolvit_xx_digits_short.py'\n"
+        loader = "dict(dataset=dict(ann_file='annotations/twice.json'))\n"
+        write(config + f'train_dataloader = {loader}', 'twice.py')
+        assert check_dataset(['retinanet_lolvit_xx_digits_short']) == 0
+        content = json.loads(Path('data/scenes/annotations/train.json').read_text())
+        content['annotations'][1]['id'] = content['annotations'][0]['id']
+        write(content, 'data/scenes/annotations/twice.json')
+        capsys.readouterr()
+        assert check_dataset(['twice.py']) == 2
+        assert 'twice.json' in (said := capsys.readouterr().err) and 'not unique' in said
+
+
+# What we parse ourselves answers or says what is wrong, whatever comes.
+FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner),
+    max_leaves=8,
+)
+ENTRIES = {
+    key: st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(fields, VALUES)), max_size=3)
+    for key, fields in COCO_FIELDS.items()
+}
+
+
+@FUZZ
+@given(st.fixed_dictionaries({}, optional=ENTRIES) | VALUES, st.booleans())
+@example(dict(images=[], annotations=[], categories=[]), False)
+def test_any_annotation_file_is_read_or_refused(tmp_path_factory, content, test_mode):
+    path = tmp_path_factory.getbasetemp() / 'any.json'
+    try:
+        found = read_coco(write(content, str(path)), dict(test_mode=test_mode))
+    except UserError:
+        return
+    assert set(COCO_FIELDS) <= set(found)
+
+
+@FUZZ
+@given(st.binary(max_size=300) | VALUES.map(lambda value: json.dumps(value).encode()))
+@example(b'{"step": Infinity}\n{"step": 1}')
+@example(b'{"step": 1, "loss": NaN}\n[]\n{}')
+@example(b'[' * 100_000)
+def test_any_log_is_read_or_refused(tmp_path_factory, content):
+    folder = tmp_path_factory.getbasetemp() / 'any_log'
+    (folder / LOG).parent.mkdir(parents=True, exist_ok=True)
+    (folder / LOG).write_bytes(content)
+    try:
+        run = read_run('any', folder)
+        assert run.training or run.metrics
+    except UserError:
+        return
+
+
+@FUZZ
+@given(VALUES | st.fixed_dictionaries(dict(metrics=VALUES, predictions=VALUES)))
+@example(dict(metrics={}, predictions=[1]))
+@example(dict(metrics={}, predictions=[None]))
+def test_any_file_of_predictions_is_read_or_refused(tmp_path_factory, content):
+    class Kind:
+        fields = ('pred_label',)
+
+    path = write(content, str(tmp_path_factory.getbasetemp() / 'any_predictions.json'))
+    try:
+        found = read_tested(path, Kind, 'CONFIG')
+    except UserError:
+        return
+    assert all('pred_label' in image for image in found['predictions'])
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp('fuzz') / 'a.pth'
+    torch.save(dict(state_dict=dict(a=torch.arange(64.0)), meta=dict(epoch=1)), path)
+    return path.read_bytes()
+
+
+@FUZZ
+@given(st.data())
+def test_any_damage_to_a_checkpoint_is_noticed(tmp_path_factory, checkpoint, data):
+    """Bytes that are changed, taken out or cut off, in the part that tensors and pickles are in."""
+    content = bytearray(checkpoint)
+    place = data.draw(st.integers(0, len(content) - 1))
+    kind = data.draw(st.sampled_from(['change', 'remove', 'cut']))
+    if kind == 'change':
+        content[place] ^= data.draw(st.integers(1, 255))
+    elif kind == 'remove':
+        del content[place]
+    else:
+        del content[place:]
+    path = tmp_path_factory.getbasetemp() / 'damaged.pth'
+    path.write_bytes(content)
+    try:
+        found = read_checkpoint(str(path))
+    except UserError:
+        return
+    torch.testing.assert_close(found['state_dict']['a'], torch.arange(64.0))
