@@ -3,14 +3,15 @@
 PYTHON ?= python3
 PYTHONS := 3.11 3.12 3.13
 VENV := .venv
-OPENMMLAB := openmmlab.txt
-TORCH := torch.txt
+# What is installed, by its hashes: the OpenMMLab libraries, then all the rest.
+LIBRARIES := --no-deps --require-hashes -r requirements/lock-openmmlab.txt
+TOOLS := --no-deps --require-hashes -r requirements/lock.txt
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --no-compile
 DONE := $(VENV)/.done
 UNFINISHED := $(VENV)/.unfinished
 
-.PHONY: demo test test-upstream lint docs setup clean
+.PHONY: demo test test-upstream lint docs setup lock audit licences clean
 
 setup: $(DONE)
 
@@ -26,7 +27,9 @@ test: $(DONE)
 
 # Every test over the upstream libraries, in an environment of its own.
 test-upstream:
-	$(MAKE) test VENV=.venv-upstream OPENMMLAB=upstream.txt TORCH=upstream-torch.txt PYTHONS=3.11
+	$(MAKE) test VENV=.venv-upstream PYTHONS=3.11 \
+	  LIBRARIES='--no-deps -r requirements/upstream.txt' \
+	  TOOLS='$(addprefix -r requirements/,upstream-torch.txt benchmark.txt dev.txt)'
 
 lint: $(DONE)
 	$(BIN)/ruff check .
@@ -35,6 +38,23 @@ lint: $(DONE)
 # The documentation, in site/index.html; a broken link is an error.
 docs: $(DONE)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Write the lock files from the pins, with the hashes of every platform's files; needs `uv`.
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-annotate --custom-compile-command 'make lock'
+lock:
+	grep '^onedl' requirements/openmmlab.txt | $(COMPILE) --no-deps - -o requirements/lock-openmmlab.txt
+	$(COMPILE) $(addprefix --override requirements/,common.txt demo.txt overrides.txt) \
+	  $(patsubst %,--no-emit-package onedl-%,mmcv mmdetection mmengine mmpretrain mmsegmentation) \
+	  $(addprefix requirements/,openmmlab.txt torch.txt benchmark.txt dev.txt demo.txt) \
+	  -o requirements/lock.txt
+
+# Known weaknesses of what is locked; needs `pip-audit`, and to reach pypi.org.
+audit:
+	pip-audit --no-deps --disable-pip -r requirements/lock-openmmlab.txt -r requirements/lock.txt
+# The licences of what is installed.
+licences: $(DONE)
+	$(BIN)/python requirements/licences.py > docs/licences.md
 
 clean:
 	rm -rf .venv .venv-upstream build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
@@ -53,9 +73,9 @@ $(DONE): setup.py $(wildcard requirements/*.txt)
 	fi
 	@rm -f $(DONE) && touch $(UNFINISHED)
 	@echo 'Installing the OpenMMLab libraries (1/3, about a minute)'
-	@$(PIP) --no-cache-dir --no-deps -r requirements/$(OPENMMLAB)
+	@$(PIP) --no-cache-dir $(LIBRARIES)
 	@echo 'Installing PyTorch and the tools (2/3, about two minutes)'
-	@$(PIP) -r requirements/$(TORCH) -r requirements/benchmark.txt -r requirements/dev.txt
+	@$(PIP) $(TOOLS)
 	@$(PIP) --no-deps -r requirements/demo.txt
 	@echo 'Installing mmlolvit (3/3)'
 	@$(PIP) --no-deps --editable .

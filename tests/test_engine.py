@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import resource
 import signal
 import subprocess
@@ -334,6 +335,49 @@ def test_bad_numbers_policies_are_checked(workspace, capsys):
     for option in ('bad_numbers.policy=pray', 'bad_numbers.limit=0', 'bad_numbers.often=1'):
         assert run_train([*argv, option]) == 2
         assert 'bad_numbers: expected policy' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('task', PARTS)
+def test_a_dry_run_reports_and_keeps_nothing(workspace, task, capsys):
+    capsys.readouterr()
+    before = set(Path().rglob('*'))
+    assert run_train([f'{task}.py', '--work-dir', 'dry', '--dry-run']) == 0
+    said = capsys.readouterr().out
+    for word in ('parameters: ', 'losses of step 4: loss ', 'a step: ', 'validation: a batch '):
+        assert f'\n{word}' in said
+    assert 'GiB at most' in said and 'disk: a checkpoint ' in said
+    assert said.endswith('no doubts\n')
+    assert set(Path().rglob('*')) == before
+
+
+def test_a_dry_run_says_what_looks_wrong(workspace, capsys):
+    options = ['auto_scale_lr.base_batch_size=256', 'model.backbone.frozen_stages=1']
+    options += ['train_cfg.max_epochs=1000000', 'default_hooks.checkpoint.max_keep_ckpts=-1']
+    argv = ['cls.py', '--work-dir', 'dry', '--dry-run', '--cfg-options', *options]
+    assert run_train(argv) == 0
+    said = capsys.readouterr().out
+    assert 'frozen: backbone.stages, backbone.stem' in said
+    assert 'warning: the learning rate is meant for 256 images a step, and there are 4' in said
+    assert 'warning: checkpoints will take ' in said and 'keep fewer' in said
+    assert 'no doubts' not in said
+
+
+def test_a_run_records_what_repeats_it(workspace, actions, monkeypatch):
+    monkeypatch.setenv('MY_SERVICE_TOKEN', 'hidden-in-the-environment')
+    options = ['--cfg-options', 'note.api_key=hidden-in-the-command', 'train_cfg.max_epochs=1']
+    assert run_train(['cls.py', '--work-dir', 'recorded', *options]) == 0
+    (file,) = Path('recorded').glob('*/run.json')
+    record = json.loads(file.read_text())
+    assert record['command'].startswith('mmlolvit train cls.py --work-dir recorded --cfg-options')
+    assert 'note.api_key=... train_cfg.max_epochs=1' in record['command']
+    assert record['seed'] == 0 and record['resumed_from'] is None
+    assert record['packages']['torch'] == torch.__version__.partition('+')[0]
+    assert record['environment']['python'] == platform.python_version()
+    assert record['data']['training']['samples'] == 14 and record['git'] is None
+    (whole,) = Path('whole_cls').glob('*/run.json')
+    assert json.loads(whole.read_text())['data'] == record['data']
+    logs = [f.read_text() for f in Path('recorded').glob('*/*') if f.suffix in ('.log', '.json')]
+    assert not any('hidden-in-the-environment' in text for text in logs)
 
 
 class Endless(SequentialSampler):

@@ -1,7 +1,10 @@
 """Train a model of any task: ``tools/train.py CONFIG``."""
 
 import argparse
+import os
 import sys
+import tempfile
+from contextlib import suppress
 from importlib.util import find_spec
 
 import torch
@@ -14,8 +17,9 @@ from ..checkpoints import newest_intact, read_training_state, require_equal
 from ..datasets import ensure_embedded
 from ..doctor import install, installed_distributions
 from ..engine.interrupts import EndOnSignal, Interrupted
-from ..engine.numbers import GoBack, guard_numbers
+from ..engine.numbers import BadNumbers, GoBack, guard_numbers
 from ..engine.order import SeedIterations, place
+from ..engine.record import RecordRun
 from ..engine.saving import SafeCheckpointHook, require_folder, use_safe_files
 from ..errors import UserError
 from ..tasks import Task
@@ -30,6 +34,7 @@ from .backbone import (
 from .common import exits, explain_type, load_run, make_run_parser, take_checkpoint
 from .data import check_data
 from .distributed import OneModel, leave
+from .dry_run import Done, Rehearsal
 from .samples import GuardedRunner
 
 
@@ -79,6 +84,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         '--tensorboard', action='store_true', help='write events, for tensorboard --logdir WORK_DIR'
     )
+    parser.add_argument(
+        '--dry-run',
+        action='store_true',
+        help='build all, make a few steps and validate a batch, and report time, memory, disk and '
+        'what looks wrong; nothing is kept',
+    )
     take_checkpoint(parser, None)
     args = parser.parse_args(argv)
     cfg, task = load_run(args, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'))
@@ -96,9 +107,11 @@ def main(argv: list[str] | None = None) -> int:
         start_backbone(cfg, args.backbone_checkpoint)
     guard, signals = guard_numbers(cfg), EndOnSignal()
     use_safe_files()
+    if args.dry_run:
+        return rehearse(cfg, args, task, guard)
     while True:
         runner = build(cfg, args, task)
-        for hook in (SeedIterations(), guard, OneModel(), signals):
+        for hook in (SeedIterations(), guard, OneModel(), RecordRun(argv), signals):
             runner.register_hook(hook)
         try:
             with signals.listening():
@@ -117,6 +130,24 @@ def main(argv: list[str] | None = None) -> int:
             runner.logger.warning(f'{back.message}\nTraining goes back to its last checkpoint.')
             guard.left_out.add(back.number)
             args.resume = ''
+
+
+def rehearse(cfg: Config, args: argparse.Namespace, task: Task, guard: BadNumbers) -> int:
+    """What --dry-run does: a training that ends after a few steps, in a folder that goes."""
+    rehearsal = Rehearsal(cfg.work_dir)
+    with tempfile.TemporaryDirectory() as cfg.work_dir:
+        runner = build(cfg, args, task)
+        for hook in (SeedIterations(), guard, OneModel(), rehearsal):
+            runner.register_hook(hook)
+        with suppress(Done):
+            runner.train()
+        leave()
+    if is_main_process():
+        with suppress(OSError):  # the work dir, unless something is in it
+            os.rmdir(rehearsal.folder)
+        print('\n'.join(rehearsal.report))
+        print('\n'.join(f'warning: {warning}' for warning in rehearsal.warnings) or 'no doubts')
+    return 0
 
 
 def build(cfg: Config, args: argparse.Namespace, task: Task) -> TrainingRunner:
