@@ -2,6 +2,11 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -99,6 +104,26 @@ def test_every_variant_builds_on_the_default_configs(name, tmp_path):
         assert (cfg.model == base.model) is (variant is BASE)
         changed = {key for key in base if key != 'model' and cfg[key] != base[key]}
         assert not changed
+
+
+@pytest.mark.slow
+def test_sigterm_ends_what_runs_and_one_ablation_runs_at_a_time(workspace, capsys):
+    Path('tiny.py').write_text(TINY.replace('max_epochs=1', 'max_epochs=500'))
+    argv = ['ghost', '--on', 'tiny.py', '--seeds', '0', '--jobs', '1']
+    command = [sys.executable, '-m', 'mmlolvit', 'ablate', *argv]
+    env = dict(os.environ, OMP_NUM_THREADS='1')
+    first = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    folder = Path('work_dirs/ablation/tiny/base/seed_0')
+    while not list(folder.glob('epoch_*.pth')):
+        assert first.poll() is None, first.stdout.read()
+        time.sleep(0.1)
+    assert main(argv) == 2
+    assert 'another ablation runs in work_dirs/ablation' in capsys.readouterr().err
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert (folder / 'interrupted.pth').is_file()
+    assert not (folder.parents[1] / 'ghost_off/seed_0').exists()
 
 
 def test_suites():

@@ -21,6 +21,8 @@ from torch.utils.data import BatchSampler, SequentialSampler, get_worker_info
 
 from mmlolvit.checkpoints import newest_intact, read_checkpoint
 from mmlolvit.cli.train import main as run_train
+from mmlolvit.engine import history
+from mmlolvit.engine.history import BoundedHistory
 from mmlolvit.engine.order import PlacedBatchSampler
 from mmlolvit.engine.saving import INTERRUPTED, UNFINISHED, write_safely
 from mmlolvit.errors import UserError
@@ -28,6 +30,7 @@ from mmlolvit.errors import UserError
 from .helpers import inside, threads
 
 pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[1]
 
 # Each has two workers, random augmentation, an EMA and drop path or dropout.
 COMMON = """
@@ -161,7 +164,7 @@ def test_a_second_signal_ends_at_once(workspace):
         'ActAt.actions[2] = send(signal.SIGTERM, signal.SIGTERM)\n'
         'raise SystemExit(run_train(["cls.py", "--work-dir", "twice"]))'
     )
-    env = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[1]), OMP_NUM_THREADS='1')
+    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
     done = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True)
     assert done.returncode == -signal.SIGTERM, done.stderr
     assert not Path('twice', INTERRUPTED).exists()
@@ -417,3 +420,22 @@ def test_batches_from_any_place_on_are_those_of_the_whole(endless, passed):
     ]
     assert len({pair for batch in whole for pair in batch}) == sum(map(len, whole))
     assert batches(passed, 12 - passed) == whole[passed:]
+
+
+@pytest.mark.skipif(not Path('/proc/self/smaps_rollup').exists(), reason='no /proc to look in')
+def test_nothing_is_lost_by_kills_and_nothing_grows(tmp_path):
+    """The short forms of two commands; docs/reliability.md has what the long ones found."""
+    env = dict(os.environ, OMP_NUM_THREADS='1')
+    for command in (['tests.stress_kill', '--kills', '8'], ['tests.soak', '--steps', '400']):
+        argv = [sys.executable, '-m', *command]
+        done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+
+
+def test_old_values_of_a_log_are_dropped_from_memory(workspace, actions, monkeypatch):
+    monkeypatch.setattr(history, 'KEPT', 3)
+    monkeypatch.setattr(BoundedHistory, 'every_n_train_iters', lambda *args: True)
+    assert run_train(['cls.py', '--work-dir', 'bounded']) == 0
+    kept = read_checkpoint('bounded/epoch_3.pth')['message_hub']['log_scalars']
+    assert len(kept['train/loss'].data[0]) == 3
+    assert losses('bounded') == pytest.approx(losses('whole_cls'), abs=1e-5)

@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +56,24 @@ class Run:
         return json.loads(path.read_text())['value'] if path.is_file() else None
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder; raises UserError while another process does, that would train the same."""
+    if os.name != 'posix':  # there, keep them apart yourself
+        yield
+        return
+    import fcntl
+
+    with open(folder / '.lock', 'w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f'another ablation runs in {folder}: wait for it, or name another --work-dir'
+            ) from error
+        yield
+
+
 def plan(
     configs: Sequence[str], variants: Sequence[Variant], seeds: Sequence[int], folder: Path
 ) -> list[Run]:
@@ -84,15 +104,20 @@ def require_same(file: Path, text: str) -> None:
 
 
 def train(runs: Sequence[Run], jobs: int) -> None:
-    """Train what has no result yet, ``jobs`` at once, each with its own GPU or threads."""
+    """Train what has no result yet, ``jobs`` at once, each with its own GPU or threads.
+
+    SIGTERM and Ctrl-C end what is running, which saves where it is, and begin nothing new.
+    """
     places = deque(range(jobs))
     waiting = [run for run in runs if run.result is None]
+    running = set()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tqdm(total=len(runs), initial=len(runs) - len(waiting), unit='run') as bar:
 
         def work(run: Run) -> None:
             place = places.popleft()
             try:
-                run.failed = _train(run, place, jobs)
+                run.failed = _train(run, place, jobs, running)
             finally:
                 places.append(place)
             words = run.failed or f'{run.result:.4g}'
@@ -102,12 +127,16 @@ def train(runs: Sequence[Run], jobs: int) -> None:
         with ThreadPoolExecutor(jobs) as pool:
             try:
                 list(pool.map(work, waiting))
-            except BaseException:  # Ctrl-C too: what has not begun must not
+            except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
+                for process in list(running):
+                    process.terminate()
                 raise
+            finally:
+                signal.signal(signal.SIGTERM, before)
 
 
-def _train(run: Run, place: int, jobs: int) -> str | None:
+def _train(run: Run, place: int, jobs: int, running: set[subprocess.Popen]) -> str | None:
     """Train one run to its end; why it failed, or None."""
     command = [sys.executable, '-m', 'mmlolvit', 'train', str(run.file), '--resume']
     command += ['--work-dir', str(run.folder), '--cfg-options', f'randomness.seed={run.seed}']
@@ -117,7 +146,10 @@ def _train(run: Run, place: int, jobs: int) -> str | None:
         env['CUDA_VISIBLE_DEVICES'] = str(place % torch.cuda.device_count())
     run.folder.mkdir(parents=True, exist_ok=True)
     with open(run.folder / 'output.txt', 'w') as output:
-        code = subprocess.run(command, env=env, stdout=output, stderr=output).returncode
+        process = subprocess.Popen(command, env=env, stdout=output, stderr=output)
+        running.add(process)
+        code = process.wait()
+        running.discard(process)
     if code:
         lines = [line for line in (run.folder / 'output.txt').read_text().splitlines() if line]
         return f'failed with exit code {code}: {lines[-1] if lines else "it said nothing"}'

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ..ablation.report import as_csv, collect, draw, markdown
-from ..ablation.runs import plan, train
+from ..ablation.runs import alone, plan, train
 from ..ablation.variants import find_variants, suites
 from ..benchmark.report import write_whole
 from .common import check_writable, exits, require_at_least
@@ -23,8 +23,9 @@ def main(argv: list[str] | None = None) -> int:
     configs = args.on or (LONG if args.long else SHORT)
     check_writable(args.work_dir)
     check_writable(Path(args.out).parent)
-    runs = plan(configs, find_variants(args.suites), args.seeds, Path(args.work_dir))
-    train(runs, args.jobs)
+    with alone(Path(args.work_dir)):
+        runs = plan(configs, find_variants(args.suites), args.seeds, Path(args.work_dir))
+        train(runs, args.jobs)
     rows = collect(runs, args.threads)
     command = ' '.join(['python tools/ablate.py', *(sys.argv[1:] if argv is None else argv)])
     table = markdown(rows, command)

@@ -16,6 +16,7 @@ from mmengine.registry import OPTIMIZERS
 from ..checkpoints import newest_intact, read_training_state, require_equal
 from ..datasets import ensure_embedded
 from ..doctor import install, installed_distributions
+from ..engine.history import BoundedHistory
 from ..engine.interrupts import EndOnSignal, Interrupted
 from ..engine.numbers import BadNumbers, GoBack, guard_numbers
 from ..engine.order import SeedIterations, place
@@ -111,7 +112,8 @@ def main(argv: list[str] | None = None) -> int:
         return rehearse(cfg, args, task, guard)
     while True:
         runner = build(cfg, args, task)
-        for hook in (SeedIterations(), guard, OneModel(), RecordRun(argv), signals):
+        record = RecordRun(argv)
+        for hook in (SeedIterations(), guard, OneModel(), record, BoundedHistory(), signals):
             runner.register_hook(hook)
         try:
             with signals.listening():

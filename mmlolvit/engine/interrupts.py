@@ -31,8 +31,9 @@ class EndOnSignal(Hook):
 
     @contextmanager
     def listening(self):
-        """Wait for the signals; what was there for them before is there again in the end."""
-        before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        """Wait for the signals, but for those that are ignored, until the end of the context."""
+        heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, self._note) for number in heard}
         try:
             yield
         finally:

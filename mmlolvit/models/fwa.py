@@ -43,9 +43,10 @@ class FastWindowAttention(BaseModule):
     """SoftMax-free attention of every position over adaptive windows, ``BN(FWA(BN(x)))``.
 
     (B, in_channels, H, W) -> the same. Scores and sums run in fp32 at least. Their size grows
-    with the cube of the input, hence the norm before; it follows the content (ReLU weights have no
-    fixed sum), hence the norm after. Both fold away in :func:`mmlolvit.deploy.fuse`. Parameters
-    depend on neither score, window nor aggregation.
+    with the cube of the input, hence the norm before (with statistics of 0 and 1, which norm
+    nothing, fp16 holds what comes of normal maps whose largest value is 60, not 100); it follows
+    the content (ReLU weights have no fixed sum), hence the norm after. Both fold away in
+    :func:`mmlolvit.deploy.fuse`. Parameters depend on neither score, window nor aggregation.
 
     Args:
         in_channels (int): C of the input.

@@ -1,0 +1,166 @@
+"""Images, arches and precisions of any kind: a right answer, or a clear refusal."""
+
+import itertools
+import math
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mmengine.registry import MODELS, init_default_scope
+
+import mmlolvit
+from mmlolvit.cli.export_onnx import main as export
+from mmlolvit.models import GLFFBlock, LOLViT
+from mmlolvit.models.lolvit import ARCHS
+from mmlolvit.zoo import read_config
+
+from .helpers import inside, threads
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
+SOME = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(SOME, max_examples=12)
+SIDES = st.integers(1, 400)
+NAMES = dict(
+    cls='lolvit_xx_digits',
+    det='retinanet_lolvit_xx_digits_short',
+    seg='fpn_lolvit_xx_digits_short',
+)
+
+
+@st.composite
+def arches(draw):
+    """A name, or a dict of two to four stages that grow."""
+    if draw(st.booleans()):
+        return draw(st.sampled_from(sorted(ARCHS)))
+    number = draw(st.integers(2, 4))
+    steps = draw(st.lists(st.integers(1, 24), min_size=number, max_size=number))
+    stem = draw(st.integers(1, 16))
+    return dict(
+        stem=stem,
+        channels=tuple(stem + step for step in itertools.accumulate(steps)),
+        depths=tuple(draw(st.lists(st.integers(0, 2), min_size=number, max_size=number))),
+        blocks=tuple(
+            draw(st.lists(st.sampled_from(['ghost', 'glff']), min_size=number, max_size=number))
+        ),
+        global_share=draw(st.sampled_from([0, 0.125, 0.5, 1])),
+    )
+
+
+@SOME
+@given(st.data(), arches(), st.integers(1, 4), st.integers(1, 4), SIDES, SIDES)
+def test_the_backbone_answers_on_any_image(data, arch, batch, in_channels, height, width):
+    stages = 4 if isinstance(arch, str) else len(arch['depths'])
+    wanted = data.draw(st.sets(st.integers(0, stages - 1), min_size=1))
+    dtype = data.draw(st.sampled_from([torch.float32, torch.float64, torch.bfloat16]))
+    half = data.draw(st.sampled_from([None, torch.bfloat16, torch.float16]))
+    form = data.draw(st.sampled_from([torch.contiguous_format, torch.channels_last]))
+    if batch * height * width > 200_000:
+        batch = 1
+    torch.manual_seed(0)
+    options = dict(out_indices=tuple(wanted), in_channels=in_channels)
+    if isinstance(arch, dict) and any(n % 2 for n in arch['channels'][: max(wanted) + 1]):
+        with pytest.raises(ValueError, match='needs an even out_channels'):
+            LOLViT(arch, **options)
+        return
+    net = LOLViT(arch, **options).eval().to(dtype)
+    x = torch.randn(batch, in_channels, height, width).to(dtype)
+    with torch.no_grad():
+        want = net.float()(x.float())
+        net.to(dtype)
+        with torch.autocast('cpu', half or torch.bfloat16, enabled=half is not None):
+            outs = net.to(memory_format=form)(x.to(memory_format=form))
+    assert len(outs) == len(wanted)
+    exact = dtype in (torch.float32, torch.float64) and half is None
+    for out, reference, channels, stride in zip(
+        outs, want, net.out_channels, net.out_strides, strict=True
+    ):
+        sides = math.ceil(height / stride), math.ceil(width / stride)
+        assert out.shape == (batch, channels, *sides)
+        assert out.isfinite().all()
+        far = (out.float() - reference).norm() / reference.norm().clamp(min=1e-3)
+        assert far < (1e-3 if exact else 0.3)
+
+
+@SOME
+@given(st.integers(1, 4), SIDES, SIDES)
+def test_the_backbone_learns_from_any_image_or_says_why_not(batch, height, width):
+    torch.manual_seed(0)
+    net = LOLViT('xx').train()
+    x = torch.randn(batch, 3, height, width)
+    if batch == 1 and max(height, width) <= 32:
+        with pytest.raises(ValueError, match='BatchNorm cannot train on one value per channel'):
+            net(x)
+        return
+    net(x)[0].float().square().mean().backward()
+    grads = [p.grad for p in net.parameters() if p.grad is not None]
+    assert grads and all(grad.isfinite().all() for grad in grads)
+
+
+@pytest.mark.parametrize('half', [torch.bfloat16, torch.float16], ids=['bf16', 'fp16'])
+@pytest.mark.parametrize('sides', [(1, 1), (1, 512), (7, 31), (64, 64), (512, 512)])
+@pytest.mark.parametrize('training', [False, True], ids=['eval', 'train'])
+def test_the_block_stays_finite_in_half_precision(half, sides, training):
+    """For inputs of unit variance, and some of a magnitude of 30, as its docstring says."""
+    torch.manual_seed(0)
+    block = GLFFBlock(16, global_share=0.5).train(training)
+    x = torch.randn(2 if training else 1, 16, *sides)
+    rare = torch.where(torch.rand_like(x) < 1e-3, 30 * x.sign(), x)
+    with torch.no_grad(), torch.autocast('cpu', half):
+        assert block(rare).isfinite().all()
+        assert block(x * 30 / x.abs().max()).isfinite().all()
+
+
+@pytest.fixture(scope='module')
+def predictors(tmp_path_factory):
+    """A model of each task, with random weights; the folder holds a form of each for any size."""
+    with inside(tmp_path_factory.mktemp('shapes')), threads(1):
+        found = {}
+        for task, name in NAMES.items():
+            cfg = read_config(name)
+            init_default_scope(cfg.default_scope)
+            torch.manual_seed(0)
+            torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), f'{task}.pth')
+            found[task] = mmlolvit.load(name, f'{task}.pth')
+        argv = [NAMES['seg'], 'seg.pth', '--out', 'seg.onnx', '--dynamic', 'batch', 'size']
+        assert export(argv) == 0
+        found['onnx'] = onnxruntime.InferenceSession('seg.onnx')
+        yield found
+
+
+@pytest.mark.parametrize('task', NAMES)
+@FEW
+@given(SIDES, SIDES, st.integers(0, 255))
+def test_whole_models_answer_on_any_image(predictors, task, height, width, grey):
+    image = np.full((height, width, 3), grey, np.uint8)
+    answer = predictors[task](image)
+    if task == 'cls':
+        assert 0 <= answer['label'] < 10 and answer['scores'].sum() == pytest.approx(1, abs=1e-4)
+    elif task == 'det':
+        boxes = answer['boxes']
+        assert np.isfinite(boxes).all() and (boxes >= -1e-3).all()
+        assert (boxes[:, 2::2] <= width + 1e-3).all() and (boxes[:, 3::2] <= height + 1e-3).all()
+    else:
+        assert answer['map'].shape == (height, width)
+
+
+@FEW
+@given(st.integers(1, 3), st.integers(1, 200), st.integers(1, 200))
+def test_an_exported_model_answers_as_pytorch_on_any_image(predictors, batch, height, width):
+    model, session = predictors['seg'].model, predictors['onnx']
+    rng = np.random.default_rng(height * 1000 + width)
+    images = rng.integers(256, size=(batch, 3, height, width)).astype(np.float32)
+    feed = {session.get_inputs()[0].name: images}
+    got = session.run(None, feed)[0]
+    with torch.no_grad():
+        x = (torch.from_numpy(images).flip(1) - model.data_preprocessor.mean) / (
+            model.data_preprocessor.std
+        )
+        want = torch.nn.functional.interpolate(
+            model.encode_decode(x, [dict(img_shape=(height, width), ori_shape=(height, width))]),
+            (height, width),
+        )
+    same = (got.reshape(batch, height, width) == want.argmax(1).numpy()).mean()
+    assert same > 0.99
