@@ -245,21 +245,21 @@ def test_what_a_killed_process_left_is_removed(workspace):
 
 @TRANSFORMS.register_module()
 class Breaks:
-    """Ends the process that loads its fifth sample, or lets it wait for ever."""
+    """Ends the process that loads its 12th sample, in the second epoch, or lets it wait."""
 
     def __init__(self, how: str):
         self.how, self.seen = how, 0
 
     def __call__(self, data: dict) -> dict:
         self.seen += 1
-        if self.seen == 5 and get_worker_info():
+        if self.seen == 12 and get_worker_info():
             os.kill(os.getpid(), signal.SIGKILL) if self.how == 'dies' else time.sleep(1000)
         return data
 
 
 @pytest.mark.parametrize(
     ('how', 'words'),
-    [('dies', 'is killed by signal: Killed. Often memory ran out'), ('hangs', 'timed out after 2')],
+    [('dies', 'Often memory ran out'), ('hangs', 'timed out after 2')],
 )
 def test_a_process_that_loads_data_and_fails_ends_training(workspace, how, words, capsys):
     load = (
@@ -433,9 +433,9 @@ def test_nothing_is_lost_by_kills_and_nothing_grows(tmp_path):
 
 
 def test_old_values_of_a_log_are_dropped_from_memory(workspace, actions, monkeypatch):
-    monkeypatch.setattr(history, 'KEPT', 3)
+    monkeypatch.setattr(history, 'KEPT', 10)  # what a logged mean is taken over
     monkeypatch.setattr(BoundedHistory, 'every_n_train_iters', lambda *args: True)
     assert run_train(['cls.py', '--work-dir', 'bounded']) == 0
     kept = read_checkpoint('bounded/epoch_3.pth')['message_hub']['log_scalars']
-    assert len(kept['train/loss'].data[0]) == 3
+    assert len(kept['train/loss'].data[0]) == 10
     assert losses('bounded') == pytest.approx(losses('whole_cls'), abs=1e-5)

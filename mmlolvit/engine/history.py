@@ -14,4 +14,4 @@ class BoundedHistory(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if self.every_n_train_iters(runner, 1000):
             for buffer in runner.message_hub.log_scalars.values():
-                buffer._max_length = KEPT  # it has no way to set it later
+                buffer.max_length = KEPT
