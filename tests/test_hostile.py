@@ -88,7 +88,7 @@ def workspace(tmp_path_factory):
     + [(name, (40, 60)) for name in ('moves.gif', 'moves.webp')],
 )
 def test_images_of_every_kind_are_read_as_documented(workspace, name, shape):
-    """docs/datasets.md: 8 bits, three channels, upright, no alpha, the first of those that move."""
+    """As docs/reliability.md has it: three channels of 8 bits, upright, the first that moves."""
     read = mmlolvit.load(NAME, 'cls.pth').read(f'good/{name}')['img']
     assert (read.shape, read.dtype) == ((*shape, 3), np.uint8)
     exact = ('rgb.png', 'png_called.jpg', 'sixteen.png', 'alpha.png', 'moves.webp')

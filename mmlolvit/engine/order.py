@@ -80,21 +80,20 @@ class PlacedBatchSampler(BatchSampler):
         epoch, passed = self.epoch, self.passed
         self.passed = 0
         while True:
-            drawn = (
-                0  # by this process; one sampler of MMEngine's has no end, but epochs all the same
-            )
-            for number, batch in enumerate(self.inner):
+            number, drawn = 0, 0  # batches and images, of this process
+            for batch in self.inner:
                 first = get_rank() + get_world_size() * drawn
-                drawn += len(batch)
-                if number >= passed:
+                number, drawn = number + 1, drawn + len(batch)
+                if number > passed:
                     places = range(first, first + get_world_size() * len(batch), get_world_size())
+                    # MMEngine's InfiniteSampler is one pass over all epochs.
                     yield [
                         (epoch + place // self.images, index)
                         for place, index in zip(places, batch, strict=True)
                     ]
             if not self.endless:
                 return
-            passed = max(0, passed - len(self.inner))
+            passed = max(0, passed - number)
             epoch += 1
             self.sampler.set_epoch(epoch)
 
@@ -160,6 +159,7 @@ class IterLoop(PlacedLoop, IterBasedTrainLoop):
     endless = True
 
     def run(self):
+        self.fast_forward_on_resume = False  # what the sampler does costs nothing
         self.dataloader_iterator = Placed(self.dataloader, self._iter)
         return super().run()
 

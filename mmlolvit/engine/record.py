@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
 from ..benchmark.report import environment
@@ -29,6 +30,7 @@ class RecordRun(Hook):
     def __init__(self, argv: list[str] | None):
         self.argv = sys.argv[1:] if argv is None else argv
 
+    @master_only
     def before_train(self, runner) -> None:
         loaders = dict(training=runner.train_dataloader, validation=runner.val_dataloader)
         content = dict(
@@ -46,9 +48,8 @@ class RecordRun(Hook):
             environment=environment(next(runner.model.parameters()).device),
             packages=dict(sorted(installed_distributions().items())),
         )
-        if runner.rank == 0:
-            text = json.dumps(content, indent=1) + '\n'
-            write_safely(Path(runner.log_dir) / FILE, text.encode())
+        text = json.dumps(content, indent=1) + '\n'
+        write_safely(Path(runner.log_dir) / FILE, text.encode())
 
 
 def git_state() -> dict | None:
