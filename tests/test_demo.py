@@ -9,7 +9,9 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.error import HTTPError
+from urllib.parse import quote, urlsplit
+from urllib.request import Request, urlopen
 
 import cv2
 import numpy as np
@@ -91,6 +93,31 @@ def expect_picture(predictor, file: str) -> np.ndarray:
     image = predictor.read(file)
     ((_, sample),) = predictor.predict(iter([image]))
     return predictor.draw(image['img'], sample, SCORE_THR)
+
+
+def ask(url: str, data: bytes | None = None, **headers: str) -> int:
+    """The status that a server answers with."""
+    try:
+        with urlopen(Request(url, data, headers)) as answer:
+            return answer.status
+    except HTTPError as error:
+        return error.code
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_spec('gradio'), reason='gradio is not installed')
+def test_files_of_the_machine_and_oversized_uploads_are_refused(url):
+    assert ask(url) == 200
+    for path in ('/etc/passwd', Path('cls.pth').resolve(), '../../etc/passwd', 'log'):
+        assert ask(f'{url}/gradio_api/file={quote(str(path))}') in (403, 404)
+
+    def upload(size: int) -> int:
+        head = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+        form = {'Content-Type': 'multipart/form-data; boundary=b'}
+        return ask(f'{url}/gradio_api/upload', head + b'0' * size + b'\r\n--b--\r\n', **form)
+
+    assert upload(1000) == 200
+    assert upload(33 * 2**20) == 413
 
 
 @pytest.mark.slow

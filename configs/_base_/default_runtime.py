@@ -11,6 +11,7 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),
 )
+bad_numbers = dict(policy='stop', limit=10)  # or skip, go_back: docs/reliability.md
 log_level = 'INFO'
 load_from = None
 resume = False

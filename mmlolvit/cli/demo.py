@@ -48,6 +48,9 @@ CSS = """
 """
 
 
+MAX_UPLOAD = '32mb'  # of a file
+
+
 @dataclass(frozen=True)
 class Choice:
     """A model of the page: `config`, a file or a name, its `task` in a word, `checkpoint`."""
@@ -68,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         page.launch(
             server_name=args.host, server_port=args.port, share=False, ssr_mode=False, quiet=True,
-            prevent_thread_lock=True, footer_links=[], **looks,
+            prevent_thread_lock=True, footer_links=[], max_file_size=MAX_UPLOAD, **looks,
         )  # fmt: skip
     except OSError as error:
         raise UserError(
