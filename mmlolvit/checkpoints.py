@@ -17,7 +17,7 @@ from mmengine.runner import CheckpointLoader
 
 from .errors import UserError
 
-UNSAFE = re.compile(r'GLOBAL ([\w.]+)|Unsupported (?:class|operand)[: ]+([\w.]+)')
+UNSAFE = re.compile(r'GLOBAL ([\w.]+)')
 TRUST = '--trust-checkpoint'
 FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 trusted = False  # whether to run what is pickled in a checkpoint: trust_checkpoints
@@ -101,7 +101,7 @@ def read_checkpoint(path: str) -> dict:
     except Exception as error:  # what is pickled can fail in any way
         if not trusted and (found := UNSAFE.search(str(error))):
             raise UserError(
-                f'{path} would run code as it is read: it names {found[1] or found[2]}, and a '
+                f'{path} would run code as it is read: it names {found[1]}, and a '
                 'checkpoint has tensors, plain values and logs of MMEngine. Ask for the weights '
                 f'alone (tools/publish_model.py); if you trust who made it with your files: {TRUST}'
             ) from error

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -138,7 +139,11 @@ class Predictor:
         return [self.answer(sample) for _, sample in self.predict(read, batch_size)]
 
     def read(self, image: Image) -> dict:
-        """An image as the pipeline takes it, its pixels (H, W, 3) under `img`; raises UserError."""
+        """An image, its pixels (H, W, 3) under `img`, and `prepared`, as the model takes it.
+
+        Raises UserError for what is no image, and where a side of a long, thin one would shrink to
+        nothing.
+        """
         if isinstance(image, np.ndarray):
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
                 raise UserError(
@@ -146,14 +151,30 @@ class Predictor:
                     f'got {image.shape} of {image.dtype}'
                 )
             shape = image.shape[:2]
-            return dict(img=image, img_shape=shape, ori_shape=shape, img_path=None, img_id=0)
+            found = dict(img=image, img_shape=shape, ori_shape=shape, img_path=None, img_id=0)
+            return dict(found, prepared=self._prepare(found))
         path = str(image)
         if not Path(path).is_file():
             raise UserError(f'image {path} does not exist')
         try:
-            return self.loads(dict(img_path=path, img_id=0))
+            found = self.loads(dict(img_path=path, img_id=0))
         except Exception as error:  # what is no image can fail in any way
             raise UserError(f'{path} cannot be read as an image: {why_unreadable(path)}') from error
+        return dict(found, prepared=self._prepare(found))
+
+    def _prepare(self, image: dict) -> dict:
+        data = dict(image)
+        for transform in self.transforms:
+            try:
+                data = transform(data)
+            except cv2.error as error:
+                height, width = image['img'].shape[:2]
+                where = image.get('img_path') or 'an image'
+                raise UserError(
+                    f'{where} of {width} x {height} px cannot be prepared for the model by '
+                    f'{type(transform).__name__}: {error.err}'
+                ) from error
+        return data
 
     @torch.inference_mode()
     def predict(self, images: Iterator[dict], batch_size: int = 8) -> Iterator[tuple[dict, object]]:
@@ -164,10 +185,7 @@ class Predictor:
 
         def prepared() -> Iterator[tuple[dict, dict]]:
             for image in images:
-                data = dict(image)
-                for transform in self.transforms:
-                    data = transform(data)
-                yield image, data
+                yield image, image['prepared']
 
         for _, same in groupby(prepared(), key=lambda pair: pair[1]['inputs'].shape):
             while batch := list(islice(same, batch_size)):

@@ -100,7 +100,9 @@ def workspace(tmp_path_factory):
 def actions():
     """What happens before which iteration; nothing in the end."""
     ActAt.actions = {}
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a script may ignore it
     yield ActAt.actions
+    signal.signal(signal.SIGINT, before)
     ActAt.actions = {}
 
 

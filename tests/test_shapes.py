@@ -13,6 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 import mmlolvit
 from mmlolvit.cli.export_onnx import main as export
+from mmlolvit.errors import UserError
 from mmlolvit.models import GLFFBlock, LOLViT
 from mmlolvit.models.lolvit import ARCHS
 from mmlolvit.zoo import read_config
@@ -136,7 +137,12 @@ def predictors(tmp_path_factory):
 @given(SIDES, SIDES, st.integers(0, 255))
 def test_whole_models_answer_on_any_image(predictors, task, height, width, grey):
     image = np.full((height, width, 3), grey, np.uint8)
-    answer = predictors[task](image)
+    try:
+        answer = predictors[task](image)
+    except UserError as error:  # the short side would shrink to nothing
+        assert f'an image of {width} x {height} px cannot be prepared' in str(error)
+        assert max(height, width) / min(height, width) > 100
+        return
     if task == 'cls':
         assert 0 <= answer['label'] < 10 and answer['scores'].sum() == pytest.approx(1, abs=1e-4)
     elif task == 'det':

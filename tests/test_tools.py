@@ -308,7 +308,7 @@ def test_small_batches_keep_pretrained_statistics(batch_size, said, kept):
     find_pretrained(cfg)
     assert cfg.model.backbone.get('norm_eval') == kept
     resumed = starting_from('some.pth', 'backbone.', batch_size=batch_size)
-    keep_norm_eval(resumed, dict(meta=dict(cfg=cfg.pretty_text)))
+    keep_norm_eval(resumed, dict(meta=dict(norm_eval=cfg.model.backbone.get('norm_eval'))))
     assert resumed.model.backbone.get('norm_eval') == (kept or None)
 
 

@@ -84,7 +84,7 @@ def test_trust_is_asked_for_printed_and_over_with_the_tool(folder, capsys):
 
 def test_a_pickle_that_is_no_checkpoint_is_not_run(folder):
     Path('evil.pth').write_bytes(pickle.dumps(Creates('run')))
-    with pytest.raises(UserError, match='would run code as it is read'):
+    with pytest.raises(UserError, match='damaged or no checkpoint'):
         read_checkpoint('evil.pth')
     assert not Path('run').exists()
 

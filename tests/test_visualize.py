@@ -14,7 +14,7 @@ from torch import nn
 
 from mmlolvit.analysis.attention import attention_maps, find_edges, image_attention
 from mmlolvit.analysis.field import receptive_field, smallest_square
-from mmlolvit.analysis.frame import find_frame, prepare
+from mmlolvit.analysis.frame import find_frame
 from mmlolvit.analysis.gradcam import grad_cam
 from mmlolvit.analysis.schedule import run_schedule
 from mmlolvit.cli.train import main as train
@@ -110,7 +110,7 @@ def test_a_frame_says_where_the_pipeline_puts_a_pixel(pipeline, size):
     image = np.zeros((*size, 3), np.uint8)
     image[size[0] // 2 - 8 : size[0] // 2 + 4, size[1] // 2 - 4 : size[1] // 2 + 8] = 255
     center = np.array([size[1] // 2 + 2, size[0] // 2 - 2])
-    seen = prepare(predictor, predictor.read(image))['inputs'].float().mean(0).numpy()
+    seen = predictor.read(image)['prepared']['inputs'].float().mean(0).numpy()
     rows, columns = np.indices(seen.shape) + 0.5
     found = np.array([(seen * columns).sum(), (seen * rows).sum()]) / seen.sum()
     np.testing.assert_allclose(np.multiply(frame.scale, center) + frame.shift, found, atol=0.5)

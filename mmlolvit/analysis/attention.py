@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..models.fwa import FastWindowAttention, window_side
 from ..models.glff import GlobalLocalFusion
-from .frame import find_frame, prepare
+from .frame import find_frame
 
 SLACK = 0.01  # of a position: what a measured frame may be wrong by at the image's border
 
@@ -161,7 +161,7 @@ def image_attention(predictor, image) -> dict[str, ImageAttention]:
     frame = find_frame(predictor, *sample['img'].shape[:2])
     model = predictor.model
     modules = dict(model.named_modules())
-    data = pseudo_collate([prepare(predictor, sample)])
+    data = pseudo_collate([sample['prepared']])
     with torch.no_grad():
         data = model.data_preprocessor(data, False)
     maps = attention_maps(model, **data, mode='tensor')

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from mmengine.dataset import Compose
 
 from ..errors import UserError
 
@@ -25,11 +24,6 @@ class Frame:
         return (np.asarray(places) - self.shift[axis]) / self.scale[axis]
 
 
-def prepare(predictor, image: dict) -> dict:
-    """The predictor's test pipeline on what its `read` gave."""
-    return Compose(predictor.transforms)(dict(image))
-
-
 def find_frame(predictor, height: int, width: int) -> Frame:
     """Where a predictor's test pipeline puts images of a size; measured on an image of ramps.
 
@@ -44,7 +38,7 @@ def find_frame(predictor, height: int, width: int) -> Frame:
     steps = [255 // (n - 1) if 1 < n <= 256 else 255 / max(n - 1, 1) for n in (width, height)]
     ramps[..., 0] = (steps[0] * np.arange(width)).round()
     ramps[..., 1] = (steps[1] * np.arange(height)).round()[:, None]
-    seen = prepare(predictor, predictor.read(ramps))['inputs'].float().numpy()
+    seen = predictor.read(ramps)['prepared']['inputs'].float().numpy()
     real = seen[-1] > 254  # not what was padded
     scales, shifts = [], []
     for axis, (size, step) in enumerate(zip((width, height), steps, strict=True)):

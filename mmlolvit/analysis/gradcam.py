@@ -6,7 +6,7 @@ import numpy as np
 from mmengine.dataset import pseudo_collate
 
 from ..errors import UserError
-from .frame import find_frame, prepare
+from .frame import find_frame
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def grad_cam(predictor, image, label: int | None = None) -> GradCAM:
     if not 0 <= label < number:
         raise UserError(f'label {label}: expected 0 to {number - 1}, for {number} classes')
     model = predictor.model
-    data = pseudo_collate([prepare(predictor, sample)])
+    data = pseudo_collate([sample['prepared']])
     inputs = model.data_preprocessor(data, False)['inputs']
     heat = LayerGradCam(model, model.backbone).attribute(inputs, label, relu_attributions=True)
     heat = heat[-1] if isinstance(heat, tuple) else heat

@@ -5,10 +5,13 @@ import functools
 import inspect
 import os
 import re
+import signal
 import sys
 import tempfile
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import mmengine.registry
@@ -112,7 +115,8 @@ def exits(main: Callable) -> Callable[..., int]:
         except KeyboardInterrupt:
             return 130
         except Exception as error:
-            message = explain(error)
+            with _no_more_deaths():
+                message = explain(error)
             if message is None:
                 wait_to_fail()
                 raise
@@ -121,6 +125,19 @@ def exits(main: Callable) -> Callable[..., int]:
             return 2
 
     return wrapper
+
+
+@contextmanager
+def _no_more_deaths() -> Iterator[None]:
+    """Where processes of a data loader die one after the other, PyTorch raises at each of them."""
+    if threading.current_thread() is not threading.main_thread() or os.name != 'posix':
+        yield
+        return
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def explain(error: Exception) -> str | None:

@@ -211,15 +211,18 @@ def require_inside(path: str, content: dict, dataset: dict) -> None:
 
 
 def require_masks(path: str, content: dict) -> None:
-    """Raise UserError for a mask of another size than its image: it could take any memory."""
-    sizes = {image['id']: [image['height'], image['width']] for image in content['images']}
+    """Raise UserError for a mask of more pixels than an image may have: it is decoded whole."""
     for box in content['annotations']:
         mask = box.get('segmentation')
-        size = sizes.get(box['image_id'])
-        if isinstance(mask, dict) and size and mask.get('size') != size:
+        size = mask.get('size') if isinstance(mask, dict) else None
+        try:
+            fits = size is None or 0 <= size[0] * size[1] <= max_pixels()
+        except (TypeError, IndexError, KeyError):
+            fits = False
+        if not fits:
             raise UserError(
-                f'annotation file {path}: the mask of annotation {box["id"]} is of size '
-                f'{mask.get("size")}, its image of {size}'
+                f'annotation file {path}: the mask of annotation {box["id"]} is of size {size}, '
+                f'expected a height and width of at most {max_pixels()} pixels'
             )
 
 

@@ -32,7 +32,7 @@ class RecordRun(Hook):
 
     @master_only
     def before_train(self, runner) -> None:
-        loaders = dict(training=runner.train_dataloader, validation=runner.val_dataloader)
+        loops = dict(training=runner.train_loop, validation=runner.val_loop)
         content = dict(
             command=SECRET.sub(r'\1...', ' '.join(['mmlolvit train', *self.argv])),
             started=datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
@@ -41,9 +41,9 @@ class RecordRun(Hook):
             resumed_from=str(runner._load_from) if runner._resume else None,
             git=git_state(),
             data={
-                use: fingerprint(loader.dataset)
-                for use, loader in loaders.items()
-                if hasattr(loader, 'dataset')
+                use: fingerprint(loop.dataloader.dataset)
+                for use, loop in loops.items()
+                if loop is not None
             },
             environment=environment(next(runner.model.parameters()).device),
             packages=dict(sorted(installed_distributions().items())),
