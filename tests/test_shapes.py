@@ -21,7 +21,7 @@ from mmlolvit.zoo import read_config
 from .helpers import inside, threads
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
-SOME = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+SOME = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 FEW = settings(SOME, max_examples=12)
 SIDES = st.integers(1, 400)
 NAMES = dict(
