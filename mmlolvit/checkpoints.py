@@ -1,5 +1,6 @@
 """Reading checkpoints, with what a user must know when one cannot be used."""
 
+import codecs
 import os
 import re
 import sys
@@ -35,6 +36,7 @@ ARRAYS = np._core.multiarray if np.__version__ >= '2' else np.core.multiarray
 # What the training state of MMEngine has beside tensors and plain values; none of it runs code.
 SAFE = [
     _method,
+    codecs.encode,  # of bytes; PyTorch from 2.5 on has it already
     HistoryBuffer,
     OneCycleParamScheduler,
     np.ndarray,
