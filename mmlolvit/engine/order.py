@@ -6,6 +6,7 @@ any number of workers. Our own, on MMEngine's loops.
 
 import random
 from collections.abc import Iterator, Sequence
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -157,6 +158,11 @@ class IterLoop(PlacedLoop, IterBasedTrainLoop):
     """MMEngine's loop over iterations; a training that is resumed loads nothing that it had."""
 
     endless = True
+
+    def __init__(self, runner, dataloader: dict, **options):
+        # Older versions would start the processes that load data here, and `run` once more.
+        with patch('mmengine.runner.loops._InfiniteDataloaderIterator', lambda loader: None):
+            super().__init__(runner, dataloader, **options)
 
     def run(self):
         self.fast_forward_on_resume = False  # what the sampler does costs nothing
