@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from mmengine.registry import MODELS, init_default_scope
 
@@ -135,6 +135,7 @@ def predictors(tmp_path_factory):
 @pytest.mark.parametrize('task', NAMES)
 @FEW
 @given(SIDES, SIDES, st.integers(0, 255))
+@example(1, 321, 0)
 def test_whole_models_answer_on_any_image(predictors, task, height, width, grey):
     image = np.full((height, width, 3), grey, np.uint8)
     try:
