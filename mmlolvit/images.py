@@ -4,6 +4,8 @@ import os
 import warnings
 from pathlib import Path
 
+from .errors import UserError
+
 # Of one image, 800 MB when it is decoded. OpenCV reads this when it is imported, and refuses what
 # has more before it takes memory; an environment that sets it keeps its own limit.
 LIMIT = 'OPENCV_IO_MAX_IMAGE_PIXELS'
@@ -11,8 +13,11 @@ os.environ.setdefault(LIMIT, str(2**28))
 
 
 def max_pixels() -> int:
-    """How many pixels an image may have."""
-    return int(os.environ[LIMIT])
+    """How many pixels an image may have; raises UserError for a limit that is no number."""
+    try:
+        return int(os.environ[LIMIT])
+    except ValueError as error:
+        raise UserError(f'{LIMIT} must be a number, got {os.environ[LIMIT]!r}') from error
 
 
 def why_unreadable(path: str | os.PathLike) -> str:

@@ -337,7 +337,12 @@ def test_a_training_can_go_back(workspace, actions):
 
 def test_bad_numbers_policies_are_checked(workspace, capsys):
     argv = ['cls.py', '--work-dir', 'policy', '--cfg-options']
-    for option in ('bad_numbers.policy=pray', 'bad_numbers.limit=0', 'bad_numbers.often=1'):
+    for option in (
+        'bad_numbers.policy=pray',
+        'bad_numbers.limit=0',
+        'bad_numbers.often=1',
+        'bad_numbers=3',
+    ):
         assert run_train([*argv, option]) == 2
         assert 'bad_numbers: expected policy' in capsys.readouterr().err
 
@@ -424,7 +429,10 @@ def test_batches_from_any_place_on_are_those_of_the_whole(endless, passed):
     assert batches(passed, 12 - passed) == whole[passed:]
 
 
-@pytest.mark.skipif(not Path('/proc/self/smaps_rollup').exists(), reason='no /proc to look in')
+@pytest.mark.skipif(
+    not Path('/proc/self/smaps_rollup').exists(),
+    reason='the memory of processes is read from /proc, which only Linux has',
+)
 def test_nothing_is_lost_by_kills_and_nothing_grows(tmp_path):
     """The short forms of two commands; docs/reliability.md has what the long ones found."""
     env = dict(os.environ, OMP_NUM_THREADS='1')

@@ -125,7 +125,7 @@ def guard_numbers(cfg: Config) -> BadNumbers:
     try:
         return BadNumbers(**options)
     except TypeError as error:
-        raise UserError(f'bad_numbers: expected policy and limit, got {dict(options)}') from error
+        raise UserError(f'bad_numbers: expected policy and limit, got {options}') from error
 
 
 def agree(fine: torch.Tensor) -> bool:

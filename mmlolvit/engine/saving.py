@@ -130,15 +130,15 @@ class SafeCheckpointHook(CheckpointHook):
         require_folder(self.out_dir)
         with self._removing_last():
             super()._save_checkpoint_with_step(runner, step, meta)
-        self._remove_interrupted()
+        self._remove_interrupted(runner.work_dir)
 
     def _save_best_checkpoint(self, runner, metrics) -> None:
         with self._removing_last():
             super()._save_best_checkpoint(runner, metrics)
 
     @master_only
-    def _remove_interrupted(self) -> None:
-        (Path(self.out_dir) / INTERRUPTED).unlink(missing_ok=True)
+    def _remove_interrupted(self, folder: str) -> None:
+        (Path(folder) / INTERRUPTED).unlink(missing_ok=True)
 
     @contextmanager
     def _removing_last(self) -> Iterator[None]:
