@@ -7,7 +7,9 @@ the tools, and by ``mmlolvit.load``.
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import patch
 
+import yaml
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 
@@ -18,6 +20,16 @@ CONFIGS = Path(__file__).parent / '.mim' / 'configs'  # where OpenMMLab's tools 
 SCOPE = 'mmlolvit'
 
 MODULE2PACKAGE[SCOPE] = SCOPE  # whose configs MMEngine finds by package path
+
+
+class _YamlData(yaml.SafeLoader):
+    """YAML without code, which MMEngine's loader runs, and with tuples, which its dumps have."""
+
+
+_YamlData.add_constructor(
+    'tag:yaml.org,2002:python/tuple',
+    lambda loader, node: tuple(loader.construct_sequence(node, deep=True)),
+)
 
 
 def list_models() -> list[str]:
@@ -44,11 +56,13 @@ def find_config(name: str) -> str:
 def read_config(name: str) -> Config:
     """The config of a path or a name.
 
-    Raises UserError where there is none, and where it does not parse.
+    One in Python is run; JSON and YAML are read as data. Raises UserError where there is none, and
+    where it does not parse.
     """
     path = find_config(name)
     try:
-        cfg = Config.fromfile(path)
+        with patch('mmengine.fileio.handlers.yaml_handler.Loader', _YamlData):
+            cfg = Config.fromfile(path)
     except SyntaxError as error:
         frames = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
         files = [path] + [str(names['filename']) for names in frames if 'filename' in names]
