@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mmlolvit.cli import test, train
 from mmlolvit.cli.common import load_run, make_run_parser
 from mmlolvit.cli.distributed import leave
 from mmlolvit.cli.samples import GuardedRunner
+from tests.helpers import ActAt, send, spoil
 
 
 @HOOKS.register_module()
@@ -83,11 +85,17 @@ def gradients(batch_size: int, launcher: str = 'none') -> dict[str, torch.Tensor
     return {name: p.grad for name, p in bare.named_parameters()}
 
 
-def run(main, *argv: str) -> None:
+def run(main, *argv: str, code: int = 0) -> None:
     DefaultScope._instance_dict.clear()  # as in conftest.py
-    code = main([*argv, '--launcher', 'pytorch'])
-    if code:
-        sys.exit(code)
+    if (found := main([*argv, '--launcher', 'pytorch'])) != code:
+        sys.exit(f'expected exit code {code}, got {found}')
+
+
+def run_faulty(work_dir: str, action, *options: str, code: int = 0) -> None:
+    """Train with something that happens in process 1 alone, before its 9th step."""
+    ActAt.actions = {8: action} if get_rank() == 1 else {}
+    options = ('--cfg-options', *options) if options else ()
+    run(train.main, 'faulty.py', '--work-dir', work_dir, '--resume', *options, code=code)
 
 
 def work() -> None:
@@ -102,6 +110,11 @@ def work() -> None:
         run(test.main, f'{name}.py', checkpoint, '--work-dir', f'two/work_{name}', *out)
     for name in ('det', 'seg'):
         run(train.main, f'{name}_train.py', '--work-dir', f'{name}_trained')
+    run_faulty('whole', bool)
+    run_faulty('cut', send(signal.SIGTERM), code=128 + signal.SIGTERM)
+    run_faulty('cut', bool)
+    run_faulty('skipped', spoil('loss'), 'bad_numbers.policy=skip')
+    run_faulty('back', spoil('loss'), 'bad_numbers.policy=go_back')
     found = gradients(4, 'pytorch')
     if is_main_process():
         torch.save(found, 'gradients.pth')

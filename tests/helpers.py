@@ -1,11 +1,16 @@
 """What several files of tests share."""
 
+import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 
 
 def exit_code(main: Callable, argv: list[str]) -> int:
@@ -36,3 +41,56 @@ def inside(folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         os.chdir(before)
+
+
+@HOOKS.register_module()
+class ActAt(Hook):
+    """What a test does before some iterations."""
+
+    actions = {}
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        if action := self.actions.get(runner.iter):
+            action(runner)
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if action := self.actions.get('val'):
+            action(runner)
+
+
+def send(*signals: int):
+    return lambda runner: [signal.raise_signal(number) for number in signals]
+
+
+def spoil(name: str):
+    """Let a loss or a gradient be infinite, in this iteration alone."""
+
+    def act(runner) -> None:
+        head = getattr(runner.model, 'module', runner.model).head
+        if name == 'loss':
+            module = head.loss_module
+            handle = module.register_forward_hook(lambda *args: args[-1] * float('inf'))
+        else:
+            parameter = next(head.parameters())
+            handle = parameter.register_hook(lambda grad: grad * float('nan'))
+        after = runner.hooks[-1].after_train_iter
+
+        def once(*args, **kwargs):
+            handle.remove()
+            runner.hooks[-1].after_train_iter = after
+            return after(*args, **kwargs)
+
+        runner.hooks[-1].after_train_iter = once
+
+    return act
+
+
+def losses(work_dir: str) -> dict[int, float]:
+    """Iteration -> loss, over all runs in a work dir; raises where two runs differ."""
+    found = {}
+    for file in sorted(Path(work_dir).glob('*/vis_data/2*.json')):
+        for record in map(json.loads, file.read_text().splitlines()):
+            if 'loss' in record:
+                before = found.setdefault(record['step'], record['loss'])
+                assert record['loss'] == pytest.approx(before, abs=1e-5), record
+    return found

@@ -2,9 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from subprocess import STDOUT
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +17,7 @@ from mmengine.registry import MODELS
 from torch.nn import SyncBatchNorm
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmlolvit.checkpoints import newest_intact
 from mmlolvit.cli import distributed
 from mmlolvit.cli.distributed import GRACE, join, wait_to_speak
 from mmlolvit.cli.samples import GuardedRunner
@@ -23,6 +27,7 @@ from mmlolvit.datasets.cue import EpochSampler
 from mmlolvit.errors import UserError
 
 from .distributed_worker import gradients
+from .helpers import losses
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / 'tools'
@@ -51,6 +56,18 @@ train_dataloader = dict(
 )
 custom_hooks = []
 """
+FAULTY = """
+_base_ = './cls.py'
+train_dataloader = dict(batch_size=2, num_workers=1)
+train_cfg = dict(max_epochs=2, val_interval=2)
+custom_hooks = [dict(type='EMAHook', momentum=0.1), dict(type='ActAt')]
+"""
+LONG = """
+_base_ = './cls.py'
+train_cfg = dict(max_epochs=10**6, val_interval=10**6)
+default_hooks = dict(checkpoint=dict(interval=10**6))
+custom_hooks = []
+"""
 KNOWING = """
 _base_ = 'mmlolvit::{base}'
 model = dict(_delete_=True, type='{model}')
@@ -67,6 +84,8 @@ DET, SEG = 'det/retinanet_lolvit_x_digits.py', 'seg/fpn_lolvit_x_digits.py'
 CONFIGS = {
     'cls.py': CLS,
     'gradients.py': GRADIENTS,
+    'faulty.py': FAULTY,
+    'long.py': LONG,
     'det.py': KNOWING.format(base=DET, model='KnowingDetector'),
     'seg.py': KNOWING.format(base=SEG, model='KnowingDecoder'),
     'det_train.py': TRAINED.format(base=DET, train_cfg='dict(max_epochs=1)'),
@@ -89,7 +108,11 @@ def workspace(tmp_path_factory):
         command = ['bash', TOOLS / 'torchrun.sh', '2', ROOT / 'tests/distributed_worker.py']
         patch.setenv('PYTHONPATH', str(ROOT))
         done = subprocess.run(
-            command, env=dict(ENV, PYTHONPATH=str(ROOT)), capture_output=True, text=True
+            command,
+            env=dict(ENV, PYTHONPATH=str(ROOT)),
+            capture_output=True,
+            text=True,
+            timeout=600,  # processes that wait for each other
         )
         assert done.returncode == 0, done.stdout + done.stderr
         Path('output.txt').write_text(done.stdout + done.stderr)
@@ -194,6 +217,44 @@ def test_all_processes_validate_the_model_that_is_saved(here):
 def test_detectors_and_decoders_train(here):
     assert torch.load('det_trained/epoch_1.pth', weights_only=False)['meta']['iter'] == 2
     assert torch.load('seg_trained/iter_2.pth', weights_only=False)['meta']['iter'] == 2
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_ends_all_after_the_same_step(here):
+    assert 'cut/interrupted.pth; go on with --resume' in Path('output.txt').read_text()
+    assert losses('cut') == pytest.approx(losses('whole'), abs=1e-5)
+    assert len(losses('whole')) == 12
+    one, two = (torch.load(f'{n}/epoch_2.pth', weights_only=False) for n in ('cut', 'whole'))
+    for key in ('state_dict', 'ema_state_dict'):
+        for name, tensor in two[key].items():
+            torch.testing.assert_close(one[key][name], tensor, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['skipped', 'back'])
+def test_a_bad_loss_of_one_process_is_left_out_by_all(here, name):
+    """Steps before it are those of a whole training, also where they were made again."""
+    found, whole = losses(name), losses('whole')
+    assert len(found) == 12 and found[9] == found[8]
+    assert all(found[step] == pytest.approx(whole[step], abs=1e-5) for step in range(1, 9))
+    assert found[12] != pytest.approx(whole[12], abs=1e-5)
+    assert list(Path(name).glob('bad_batch_iter_9_process_*.pth'))
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_launcher_saves(here):
+    command = ['bash', TOOLS / 'dist_train.sh', 'long.py', '2', '--work-dir', 'told']
+    process = subprocess.Popen(
+        command, env=dict(ENV, PYTHONPATH=str(ROOT)), stdout=subprocess.PIPE, stderr=STDOUT
+    )
+    while process.poll() is None and not losses('told'):
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate()[0].decode()
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert said.count('told/interrupted.pth; go on with --resume') == 1
+    assert 'Traceback' not in said and 'terminate called' not in said
+    assert newest_intact('told') == 'told/interrupted.pth'
 
 
 @pytest.mark.slow

@@ -15,8 +15,6 @@ import numpy as np
 import pytest
 import torch
 from mmcv.transforms import TRANSFORMS
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
 from torch.utils.data import BatchSampler, SequentialSampler, get_worker_info
 
 from mmlolvit.checkpoints import newest_intact, read_checkpoint
@@ -27,7 +25,7 @@ from mmlolvit.engine.order import PlacedBatchSampler
 from mmlolvit.engine.saving import INTERRUPTED, UNFINISHED, write_safely
 from mmlolvit.errors import UserError
 
-from .helpers import inside, threads
+from .helpers import ActAt, inside, losses, send, spoil, threads
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -69,21 +67,6 @@ PARTS = dict(
 )
 
 
-@HOOKS.register_module()
-class ActAt(Hook):
-    """What a test does before some iterations."""
-
-    actions = {}
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        if action := self.actions.get(runner.iter):
-            action(runner)
-
-    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        if action := self.actions.get('val'):
-            action(runner)
-
-
 @pytest.fixture(scope='module')
 def workspace(tmp_path_factory):
     """A folder with a config of each task and the losses of a training that nothing cut off."""
@@ -106,17 +89,6 @@ def actions():
     ActAt.actions = {}
 
 
-def losses(work_dir: str) -> dict[int, float]:
-    """Iteration -> loss, over all runs in a work dir; raises where two runs differ."""
-    found = {}
-    for file in sorted(Path(work_dir).glob('*/vis_data/2*.json')):
-        for record in map(json.loads, file.read_text().splitlines()):
-            if 'loss' in record:
-                before = found.setdefault(record['step'], record['loss'])
-                assert record['loss'] == pytest.approx(before, abs=1e-5), record
-    return found
-
-
 def assert_same(work_dir: str, whole: str) -> None:
     """Losses and last weights, their averages too, are those of another training."""
     assert losses(work_dir) == pytest.approx(losses(whole), abs=1e-5)
@@ -125,10 +97,6 @@ def assert_same(work_dir: str, whole: str) -> None:
     for key in ('state_dict', 'ema_state_dict'):
         for name, tensor in other[key].items():
             torch.testing.assert_close(last[key][name], tensor, atol=1e-5, rtol=1e-4, msg=name)
-
-
-def send(*signals: int):
-    return lambda runner: [signal.raise_signal(number) for number in signals]
 
 
 @pytest.mark.parametrize('task', PARTS)
@@ -152,12 +120,58 @@ def test_resumed_in_the_middle_of_an_epoch_a_training_is_the_same(workspace, act
     assert_same(work_dir, f'whole_{task}')
 
 
-def test_a_signal_in_validation_saves_the_weights_that_train(workspace, actions):
-    actions['val'] = send(signal.SIGTERM)
-    assert run_train(['cls.py', '--work-dir', 'cut_val']) == 128 + signal.SIGTERM
+def validations(work_dir: str) -> dict[int, dict]:
+    """Step or epoch -> what was measured, but for times."""
+    return {
+        record['step']: {key: value for key, value in record.items() if 'time' not in key}
+        for file in sorted(Path(work_dir).glob('*/vis_data/2*.json'))
+        for record in map(json.loads, file.read_text().splitlines())
+        if 'loss' not in record
+    }
+
+
+def fail(runner) -> None:
+    raise UserError('as if it were killed')
+
+
+@pytest.mark.parametrize(
+    ('task', 'how'),
+    [('cls', send(signal.SIGTERM)), ('det', send(signal.SIGTERM)), ('seg', fail)],
+    ids=PARTS,
+)
+def test_a_validation_that_is_cut_off_is_repeated(workspace, actions, task, how):
+    """The last one too, when no step is left. A signal saves the weights that train, no average."""
+    work_dir = f'cut_val_{task}'
+    actions['val'] = how
+    assert run_train([f'{task}.py', '--work-dir', work_dir]) in (2, 128 + signal.SIGTERM)
     actions.clear()
-    assert run_train(['cls.py', '--work-dir', 'cut_val', '--resume']) == 0
-    assert_same('cut_val', 'whole_cls')
+    assert run_train([f'{task}.py', '--work-dir', work_dir, '--resume']) == 0
+    assert_same(work_dir, f'whole_{task}')
+    assert validations(work_dir) == validations(f'whole_{task}') != {}
+
+
+def test_a_validation_that_was_made_is_not_repeated(workspace, actions):
+    """Where it found a new best, after which the checkpoint is saved once more."""
+    seen = []
+    actions['val'] = lambda runner: seen.append(runner.epoch)
+    actions[5] = fail
+    assert run_train(['cls.py', '--work-dir', 'once']) == 2
+    actions[5] = lambda runner: None
+    assert run_train(['cls.py', '--work-dir', 'once', '--resume']) == 0
+    assert sorted(set(seen)) == [1, 2, 3] and len(seen) == 3
+
+
+def test_gradients_that_are_added_up_are_not_lost(workspace, actions):
+    """Steps of three batches, of which an epoch has four."""
+    options = ['--cfg-options', 'optim_wrapper.accumulative_counts=3']
+    assert run_train(['cls.py', '--work-dir', 'added', *options]) == 0
+    actions[5] = fail
+    assert run_train(['cls.py', '--work-dir', 'added_cut', *options]) == 2
+    assert 'gradients' in read_checkpoint('added_cut/epoch_1.pth')
+    actions.clear()
+    assert run_train(['cls.py', '--work-dir', 'added_cut', '--resume', *options]) == 0
+    assert_same('added_cut', 'added')
+    assert losses('added') != pytest.approx(losses('whole_cls'), abs=1e-5)
 
 
 def test_a_second_signal_ends_at_once(workspace):
@@ -275,29 +289,6 @@ def test_a_process_that_loads_data_and_fails_ends_training(workspace, how, words
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith('error: DataLoader') and words in said and '--resume' in said
     assert newest_intact(how) == f'{how}/epoch_1.pth'
-
-
-def spoil(name: str):
-    """Let a loss or a gradient be infinite, in this iteration alone."""
-
-    def act(runner) -> None:
-        head = runner.model.head
-        if name == 'loss':
-            module = head.loss_module
-            handle = module.register_forward_hook(lambda *args: args[-1] * float('inf'))
-        else:
-            parameter = next(head.parameters())
-            handle = parameter.register_hook(lambda grad: grad * float('nan'))
-        after = runner.hooks[-1].after_train_iter
-
-        def once(*args, **kwargs):
-            handle.remove()
-            runner.hooks[-1].after_train_iter = after
-            return after(*args, **kwargs)
-
-        runner.hooks[-1].after_train_iter = once
-
-    return act
 
 
 @pytest.mark.parametrize('what', ['loss', 'gradient'])

@@ -175,6 +175,26 @@ def test_annotations_that_would_break_or_escape_are_refused(tmp_path, content, w
             read_coco(write(content), dict(data_root='data', data_prefix=dict(img='images')))
 
 
+LISTS = {
+    'lolvit_xx_digits': ('data/digits', 'train.txt', '{} 3'),
+    'fpn_lolvit_xx_digits_short': ('data/scenes', 'train.txt', '{}'),
+}
+
+
+@pytest.mark.parametrize('name', LISTS)
+def test_lists_that_escape_are_refused(tmp_path, name, capsys):
+    root, file, line = LISTS[name]
+    with inside(tmp_path):
+        assert check_dataset([name]) == 0
+        write(f"_base_ = 'mmlolvit::{name}'\n", 'a.py')
+        options = ['--cfg-options', f'train_dataloader.dataset.ann_file={file}']
+        for escape in ('../../../../secret', '/etc/secret', 'a/../../../../../secret'):
+            write(f'{line.format("a/../b")}\n{line.format(escape)}\n', f'{root}/{file}')
+            capsys.readouterr()
+            assert check_dataset([name, *options]) == 2
+            assert f'{file} names an image outside of {root}: ' in capsys.readouterr().err
+
+
 def test_ids_that_occur_twice_are_found(tmp_path, capsys):
     """An annotation's, of which pycocotools would keep the last."""
     with inside(tmp_path):

@@ -49,7 +49,10 @@ def check_data(cfg: Config, *loaders: str) -> None:
 
 
 def check_sources(cfg: Config, *loaders: str) -> None:
-    """Raise UserError unless every folder and annotation file of these dataloaders has content."""
+    """Raise UserError unless every folder and annotation file of these dataloaders has content.
+
+    A list of images, one a line, names none outside of the data_root.
+    """
     nodes = dataset_nodes(cfg, loaders)
     sources = [(k, path, kind) for k, d in find_datasets(nodes) for path, kind in find_sources(d)]
     for loader in loaders:
@@ -61,6 +64,11 @@ def check_sources(cfg: Config, *loaders: str) -> None:
             field = 'ann_file' if key.endswith('evaluator') else 'data_root'
             elsewhere = f'To read it elsewhere: --cfg-options {key}.{field}=...'
             raise UserError('\n'.join([f'{key}: {kind} {path} {wrong}', *hints, elsewhere]))
+    for _, dataset in find_datasets(nodes):
+        if path := find_list(dataset):
+            with open(path, errors='replace') as lines:
+                names = [line.strip() for line in lines if '..' in line or os.path.isabs(line)]
+            require_inside(path, names, dataset)
 
 
 def find_truths(cfg: Config, loader: str) -> list[str]:
@@ -128,6 +136,12 @@ def find_coco(cfg: Config, dataset: dict) -> str | None:
     return path if alike else None
 
 
+def find_list(dataset: dict) -> str | None:
+    """The local file of a dataset config that lists images, one a line, or None."""
+    path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
+    return path if path.endswith('.txt') and '://' not in path else None
+
+
 def find_classes(cfg: Config, dataset: dict) -> Sequence[str]:
     """The classes of a dataset config: those of its metainfo, or else of its type."""
     return find_type(cfg, dataset)._load_metainfo(dataset.get('metainfo')).get('classes', ())
@@ -172,7 +186,7 @@ def read_coco(path: str, dataset: dict) -> dict:
                     f'annotation file {path} is not COCO: number {number} of its {key}: {wrong}, '
                     f'got {str(entry)[:200]}'
                 )
-    require_inside(path, content, dataset)
+    require_inside(path, [image['file_name'] for image in content['images']], dataset)
     require_masks(path, content)
     return content
 
@@ -197,17 +211,22 @@ def what_is_unfit(entry: dict, fields: Sequence[str]) -> str | None:
     return None
 
 
-def require_inside(path: str, content: dict, dataset: dict) -> None:
-    """Raise UserError where a COCO file names an image outside of the config's data_root."""
-    prefix = (dataset.get('data_prefix') or {}).get('img') or ''
-    root = os.path.normpath(dataset.get('data_root') or prefix or '.')
-    for image in content['images']:
-        full = os.path.join(dataset.get('data_root') or '', prefix, image['file_name'])
-        inside = os.path.relpath(os.path.normpath(full), root)
-        if inside.split(os.sep)[0] == os.pardir:
-            raise UserError(
-                f'annotation file {path} names an image outside of {root}: {image["file_name"]}'
-            )
+def require_inside(path: str, names: Sequence[str], dataset: dict) -> None:
+    """Raise UserError where an annotation file names an image outside of the config's data_root."""
+    prefixes = dataset.get('data_prefix') or ''
+    if isinstance(prefixes, str):
+        prefixes = dict(img=prefixes)
+    used = {prefixes.get(key) or '' for key in ('img', 'img_path', 'seg_map_path')}
+    for prefix in used - {''} or used:
+        root = os.path.normpath(dataset.get('data_root') or prefix or '.')
+        for name in names:
+            full = os.path.join(dataset.get('data_root') or '', prefix, name)
+            inside = os.path.relpath(os.path.normpath(full), root)
+            if inside.split(os.sep)[0] == os.pardir:
+                raise UserError(
+                    f'annotation file {path} names an image outside of {root}: {name}; if all is '
+                    'well, set data_root to a folder that holds all of them'
+                )
 
 
 def require_masks(path: str, content: dict) -> None:

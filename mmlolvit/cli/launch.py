@@ -1,5 +1,6 @@
-"""torchrun that ends as the tool does which it started: 2, without a traceback, for a mistake."""
+"""torchrun that ends as the tools do: 2 for a mistake and 128 + N at signal N, no traceback."""
 
+from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as torchrun
 
@@ -12,6 +13,8 @@ def main(argv: list[str] | None = None) -> int:
         if failure.exitcode != 2:
             raise
         return 2
+    except SignalException as end:  # the processes have ended, or were killed after 30 s
+        return 128 + end.sigval
     return 0
 
 

@@ -21,6 +21,7 @@ from ..engine.interrupts import EndOnSignal, Interrupted
 from ..engine.numbers import BadNumbers, GoBack, guard_numbers
 from ..engine.order import SeedIterations, place
 from ..engine.record import RecordRun
+from ..engine.resume import TakeUp
 from ..engine.saving import SafeCheckpointHook, require_folder, use_safe_files
 from ..errors import UserError
 from ..tasks import Task
@@ -112,8 +113,8 @@ def main(argv: list[str] | None = None) -> int:
         return rehearse(cfg, args, task, guard)
     while True:
         runner = build(cfg, args, task)
-        record = RecordRun(argv)
-        for hook in (SeedIterations(), guard, OneModel(), record, BoundedHistory(), signals):
+        hooks = [SeedIterations(), guard, OneModel(), RecordRun(argv), BoundedHistory(), signals]
+        for hook in (*hooks, TakeUp()):
             runner.register_hook(hook)
         try:
             with signals.listening():
@@ -121,9 +122,9 @@ def main(argv: list[str] | None = None) -> int:
             leave()
             return 0
         except Interrupted as end:
-            leave()
             if is_main_process():
                 print(f'saved {end.path}; go on with --resume', file=sys.stderr)
+            leave()
             return 128 + end.number
         except OSError:
             require_folder(cfg.work_dir)

@@ -5,7 +5,7 @@ import signal
 from contextlib import contextmanager
 
 import torch
-from mmengine.dist import all_reduce, get_rank, is_distributed
+from mmengine.dist import all_reduce, barrier, get_rank, is_distributed
 from mmengine.hooks import EMAHook, Hook
 
 from .saving import INTERRUPTED, require_folder
@@ -28,6 +28,7 @@ class EndOnSignal(Hook):
 
     def __init__(self):
         self.received = 0
+        self.shared = 0  # batches of a validation that every process has
 
     @contextmanager
     def listening(self):
@@ -57,10 +58,6 @@ class EndOnSignal(Hook):
         all_reduce(asked, 'max')
         return int(asked)
 
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        if runner._resume and hasattr(runner.train_loop, 'batches'):
-            runner.train_loop.batches = checkpoint['meta'].get('batches', 0)
-
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         optim_wrapper = runner.optim_wrapper
         if optim_wrapper.should_update() and (number := self._asked()):
@@ -68,8 +65,13 @@ class EndOnSignal(Hook):
             done = {} if batches is None else dict(batches=batch_idx + 1)
             self._end(runner, number, dict(epoch=runner.epoch, iter=runner.iter + 1, **done))
 
+    def before_val_epoch(self, runner) -> None:
+        shared = torch.tensor(len(runner.val_loop.dataloader))
+        all_reduce(shared, 'min')
+        self.shared = int(shared)
+
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        if number := self._asked():
+        if batch_idx < self.shared and (number := self._asked()):
             for hook in runner.hooks:
                 if isinstance(hook, EMAHook):
                     hook.after_val_epoch(runner)  # gives the model its own weights back
@@ -78,4 +80,5 @@ class EndOnSignal(Hook):
     def _end(self, runner, number: int, meta: dict) -> None:
         require_folder(runner.work_dir)
         runner.save_checkpoint(runner.work_dir, INTERRUPTED, meta=meta, by_epoch=False)
+        barrier()  # a process that ends has the launcher end the others
         raise Interrupted(number, os.path.join(runner.work_dir, INTERRUPTED))

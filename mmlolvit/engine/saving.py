@@ -11,6 +11,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 
 from ..errors import UserError
+from .resume import unfinished_gradients
 
 INTERRUPTED = 'interrupted.pth'  # what a training that was asked to end saves
 UNFINISHED = '.unfinished'  # ends the name of a file that is being written
@@ -107,6 +108,9 @@ class SafeCheckpointHook(CheckpointHook):
     checkpoints that were to be removed.
     """
 
+    gradients = {}  # of a step that is not complete
+    validated = False  # whether what is saved has been validated
+
     def before_train(self, runner) -> None:
         super().before_train(runner)
         self._clean()
@@ -125,16 +129,23 @@ class SafeCheckpointHook(CheckpointHook):
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         backbone = getattr(getattr(runner.model, 'module', runner.model), 'backbone', None)
         checkpoint['meta']['norm_eval'] = bool(getattr(backbone, 'norm_eval', False))
+        checkpoint['meta']['validated'] = self.validated
+        if self.gradients:
+            checkpoint['gradients'] = self.gradients
 
     def _save_checkpoint_with_step(self, runner, step, meta) -> None:
         require_folder(self.out_dir)
+        self.gradients = unfinished_gradients(runner)
         with self._removing_last():
             super()._save_checkpoint_with_step(runner, step, meta)
+        self.gradients = {}
         self._remove_interrupted(runner.work_dir)
 
     def _save_best_checkpoint(self, runner, metrics) -> None:
+        self.validated = True
         with self._removing_last():
             super()._save_best_checkpoint(runner, metrics)
+        self.validated = False
 
     @master_only
     def _remove_interrupted(self, folder: str) -> None:

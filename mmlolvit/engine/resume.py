@@ -1,0 +1,63 @@
+"""What a training takes up where it left, beside what MMEngine's checkpoints have."""
+
+import torch
+from mmengine.dist import all_reduce, get_world_size, is_distributed
+from mmengine.hooks import Hook
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+
+
+class TakeUp(Hook):
+    """Goes on in the middle of an epoch, of a sum of gradients, or before a validation.
+
+    MMEngine saves before it validates, and would leave out a validation that was cut off.
+    """
+
+    priority = 'LOWEST'  # when all other hooks are ready
+
+    def __init__(self):
+        self.meta, self.gradients = None, {}
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        if runner._resume:
+            self.meta, self.gradients = checkpoint['meta'], checkpoint.pop('gradients', {})
+
+    def before_train(self, runner) -> None:
+        if self.meta is None:
+            return
+        runner.train_loop.batches = self.meta.get('batches', 0)
+        for name, parameter in parameters(runner):
+            if name in self.gradients:
+                parameter.grad = self.gradients[name].to(parameter)
+        if not self.meta.get('validated') and self._validates(runner):
+            runner.val_loop.run()
+
+    def _validates(self, runner) -> bool:
+        """Whether the loop validates at this moment, between two steps."""
+        loop = runner.train_loop
+        by_epoch = isinstance(loop, EpochBasedTrainLoop)
+        if not (by_epoch or isinstance(loop, IterBasedTrainLoop)):
+            return False
+        if runner.val_loop is None or loop.batches:
+            return False
+        done, end = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
+        loop._decide_current_val_interval()
+        return done >= max(1, loop.val_begin) and (done == end or not done % loop.val_interval)
+
+
+def unfinished_gradients(runner) -> dict[str, torch.Tensor]:
+    """Gradients by their parameters while they are added up, the mean over processes; else none.
+
+    With `accumulative_counts` a step of the optimizer is made of several iterations.
+    """
+    if runner.optim_wrapper.should_update():
+        return {}
+    found = {name: p.grad.clone() for name, p in parameters(runner) if p.grad is not None}
+    if is_distributed():
+        for gradient in found.values():
+            all_reduce(gradient.div_(get_world_size()))
+    return found
+
+
+def parameters(runner):
+    """Names and parameters of the model, whatever wraps it."""
+    return getattr(runner.model, 'module', runner.model).named_parameters()
