@@ -139,13 +139,20 @@ def read_training_state(path: str) -> dict:
 
 
 def newest_intact(work_dir: str) -> str | None:
-    """Path of the checkpoint saved last in a work dir; broken ones are named and passed over."""
-    saved = [
-        f
-        for f in Path(work_dir).glob('*.pth')
-        if re.match(r'(epoch|iter)_\d+$|interrupted$', f.stem)
+    """Path of the checkpoint saved last in a work dir; broken ones are named and passed over.
+
+    Where there is none, that which MMEngine's `last_checkpoint` names. The last is so by what is
+    written in it, for a copied file has the time of its copy.
+    """
+    found = [
+        file
+        for file in Path(work_dir).glob('*.pth')
+        if re.match(r'(epoch|iter)_\d+$|interrupted$', file.stem)
     ]
-    for file in sorted(saved, key=lambda file: file.stat().st_mtime_ns, reverse=True):
+    pointer = Path(work_dir, 'last_checkpoint')
+    if not found and pointer.is_file():  # of another name, or elsewhere
+        found = [Path(pointer.read_text(errors='replace').strip())]
+    for file in sorted(found, key=_saved_at, reverse=True):
         try:
             read_training_state(str(file))
         except UserError as error:
@@ -153,6 +160,17 @@ def newest_intact(work_dir: str) -> str | None:
         else:
             return str(file)
     return None
+
+
+def _saved_at(path: Path) -> tuple[str, int, int]:
+    """When a checkpoint was saved, without reading its tensors; a broken one counts as the last."""
+    changed = path.stat().st_mtime_ns if path.exists() else 0
+    torch.serialization.add_safe_globals(SAFE)
+    try:
+        meta = torch.load(path, map_location='cpu', weights_only=True, mmap=True)['meta']
+        return str(meta['time']), int(meta['iter']), changed
+    except Exception:  # of what is broken, of any kind
+        return '~', 0, changed
 
 
 def require_equal(

@@ -110,6 +110,7 @@ def work() -> None:
         run(test.main, f'{name}.py', checkpoint, '--work-dir', f'two/work_{name}', *out)
     for name in ('det', 'seg'):
         run(train.main, f'{name}_train.py', '--work-dir', f'{name}_trained')
+    run(train.main, 'cls.py', '--work-dir', 'dry', '--dry-run')
     run_faulty('whole', bool)
     run_faulty('cut', send(signal.SIGTERM), code=128 + signal.SIGTERM)
     run_faulty('cut', bool)

@@ -258,6 +258,12 @@ def test_a_signal_to_the_launcher_saves(here):
 
 
 @pytest.mark.slow
+def test_a_dry_run_has_one_report(here):
+    assert Path('output.txt').read_text().count('\ndisk: a checkpoint ') == 1
+    assert not Path('dry').exists()
+
+
+@pytest.mark.slow
 def test_nothing_is_warned_of(here):
     output = Path('output.txt').read_text()
     assert 'do not match bucket view strides' not in output
@@ -383,6 +389,13 @@ def programs(tmp_path):
         (tmp_path / name).write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
         (tmp_path / name).chmod(0o755)
     return dict(PATH=f'{tmp_path}:{os.environ["PATH"]}', PYTHON='python')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('code', [2, 130, 143])
+def test_the_launcher_ends_as_its_processes(tmp_path, code):
+    (tmp_path / 'ends.py').write_text(f'raise SystemExit({code})')
+    assert script('torchrun.sh', '1', tmp_path / 'ends.py', PYTHON=sys.executable)[1] == code
 
 
 def test_dist_train_starts_a_process_for_each_gpu(programs):

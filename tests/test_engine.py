@@ -21,7 +21,7 @@ from mmlolvit.checkpoints import newest_intact, read_checkpoint
 from mmlolvit.cli.train import main as run_train
 from mmlolvit.engine import history
 from mmlolvit.engine.history import BoundedHistory
-from mmlolvit.engine.order import PlacedBatchSampler
+from mmlolvit.engine.order import PlacedBatchSampler, SeededItems
 from mmlolvit.engine.saving import INTERRUPTED, UNFINISHED, write_safely
 from mmlolvit.errors import UserError
 
@@ -150,6 +150,51 @@ def test_a_validation_that_is_cut_off_is_repeated(workspace, actions, task, how)
     assert validations(work_dir) == validations(f'whole_{task}') != {}
 
 
+def test_two_interruptions_do_not_lose_a_validation(workspace, actions):
+    """The second after the last step, before the validation that follows it."""
+    argv = ['seg.py', '--work-dir', 'cut_twice', '--resume']
+    for step in (4, 8):
+        actions[step] = send(signal.SIGTERM)
+        assert run_train(argv) == 128 + signal.SIGTERM
+        actions.clear()
+    assert run_train(argv) == 0
+    assert_same('cut_twice', 'whole_seg')
+    assert validations('cut_twice') == validations('whole_seg')
+
+
+def test_checkpoints_of_iterations_go_on_within_an_epoch(workspace, actions):
+    options = ['default_hooks.checkpoint.by_epoch=False', 'default_hooks.checkpoint.interval=3']
+    argv = ['cls.py', '--work-dir', 'by_iter', '--resume', '--cfg-options', *options]
+    actions[7] = fail
+    assert run_train(argv) == 2
+    assert newest_intact('by_iter') == 'by_iter/iter_6.pth'
+    actions.clear()
+    assert run_train(argv) == 0
+    assert_same('by_iter', 'whole_cls')
+    assert validations('by_iter') == validations('whole_cls')
+
+
+@pytest.mark.parametrize(('task', 'steps'), [('cls', 6 + 3 + 7), ('seg', 9)])
+def test_another_batch_size_goes_on_at_the_same_image(workspace, actions, task, steps, monkeypatch):
+    """Here after six batches of four: of 14 images, a batch of an epoch's end has two."""
+    argv = [f'{task}.py', '--work-dir', f'smaller_{task}', '--resume', '--cfg-options']
+    drawn = []
+    call = SeededItems.__call__
+    monkeypatch.setattr(SeededItems, '__call__', lambda *args: drawn.extend(args[1]) or call(*args))
+    options = ['train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False']
+    actions[5] = send(signal.SIGTERM)
+    assert run_train([*argv, *options]) == 128 + signal.SIGTERM
+    before = drawn.copy()
+    drawn.clear()
+    actions.clear()
+    assert run_train([*argv, *options, 'train_dataloader.batch_size=2']) == 0
+    assert len(before) == dict(cls=14 + 8, seg=24)[task] and not {*before} & {*drawn}
+    assert {image for epoch, image in [*before, *drawn] if epoch == 1} == {*range(14)}
+    assert read_checkpoint(newest_intact(f'smaller_{task}'))['meta']['iter'] == steps
+    log = next(Path(f'smaller_{task}').glob('*/*.log')).parent.parent.glob('*/*.log')
+    assert any('a step has 2 images, and had 4' in file.read_text() for file in log)
+
+
 def test_a_validation_that_was_made_is_not_repeated(workspace, actions):
     """Where it found a new best, after which the checkpoint is saved once more."""
     seen = []
@@ -168,6 +213,10 @@ def test_gradients_that_are_added_up_are_not_lost(workspace, actions):
     actions[5] = fail
     assert run_train(['cls.py', '--work-dir', 'added_cut', *options]) == 2
     assert 'gradients' in read_checkpoint('added_cut/epoch_1.pth')
+    del actions[5]
+    actions['val'] = send(signal.SIGTERM)
+    assert run_train(['cls.py', '--work-dir', 'added_cut', '--resume', *options]) == 143
+    assert 'gradients' in read_checkpoint(f'added_cut/{INTERRUPTED}')
     actions.clear()
     assert run_train(['cls.py', '--work-dir', 'added_cut', '--resume', *options]) == 0
     assert_same('added_cut', 'added')
@@ -184,6 +233,39 @@ def test_a_second_signal_ends_at_once(workspace):
     done = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True)
     assert done.returncode == -signal.SIGTERM, done.stderr
     assert not Path('twice', INTERRUPTED).exists()
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_saves(workspace, number):
+    """As clusters, `timeout` and terminals send it: those that load data get it as well."""
+    Path('group.py').write_text(
+        "_base_ = './cls.py'\ncustom_hooks = []\n"
+        'train_cfg = dict(max_epochs=10**6, val_interval=10**6)\n'
+        'default_hooks = dict(checkpoint=dict(interval=10**6))\n'
+    )
+    work_dir = f'group_{number.name}'
+    code = (  # a script may ignore it
+        'import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n'
+        f'from mmlolvit.cli.train import main; raise SystemExit(main(["group.py", "--work-dir", '
+        f'"{work_dir}"]))'
+    )
+    process = subprocess.Popen(
+        [sys.executable, '-c', code],
+        env=dict(os.environ, OMP_NUM_THREADS='1'),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    while process.poll() is None and not losses(work_dir):
+        time.sleep(0.1)
+    os.killpg(process.pid, number)
+    said = process.communicate()[1].decode()
+    assert process.returncode == 128 + number, said
+    assert said.count('saving, then ending') == said.count('; go on with --resume') == 1
+    assert 'Traceback' not in said
+    assert newest_intact(work_dir) == f'{work_dir}/{INTERRUPTED}'
+    with pytest.raises(ProcessLookupError):  # none is left
+        os.killpg(process.pid, 0)
 
 
 class Limited:
@@ -211,6 +293,19 @@ def test_a_full_disk_loses_nothing(workspace, actions, capsys):
     actions.clear()
     assert run_train(['cls.py', '--work-dir', 'full', '--resume']) == 0
     assert_same('full', 'whole_cls')
+
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='a file of a full disk, of Linux')
+def test_a_log_that_finds_the_disk_full_ends_training(workspace, actions, capsys):
+    def fill(runner) -> None:
+        (file,) = Path('full_log').glob('*/vis_data/2*.json')
+        file.unlink()
+        file.symlink_to('/dev/full')
+
+    actions[5] = fill
+    assert run_train(['cls.py', '--work-dir', 'full_log']) == 2
+    assert 'cannot be written: No space left on device' in capsys.readouterr().err.splitlines()[-1]
+    assert newest_intact('full_log') == 'full_log/epoch_1.pth'
 
 
 def test_a_work_dir_that_is_removed_ends_training(workspace, actions, capsys):
@@ -326,6 +421,32 @@ def test_a_training_can_go_back(workspace, actions):
     assert found[7] == found[6] and len(found) == 12
 
 
+def test_a_training_goes_back_to_its_start_and_not_to_an_older_run(workspace, actions):
+    """Where it has saved nothing yet."""
+    Path('older').mkdir()
+    Path('older/epoch_3.pth').write_bytes(Path('whole_cls/epoch_3.pth').read_bytes())
+    actions[2] = spoil('loss')
+    options = ['--cfg-options', 'bad_numbers.policy=go_back']
+    assert run_train(['cls.py', '--work-dir', 'older', *options]) == 0
+    assert len(losses('older')) == 12
+    assert losses('older')[2] == losses('whole_cls')[2]
+
+
+@pytest.mark.parametrize('policy', ['skip', 'go_back'])
+@pytest.mark.parametrize('what', ['loss', 'gradient'])
+def test_a_step_of_several_batches_is_left_out_whole(workspace, actions, what, policy):
+    """Of three steps of four batches the second, for its second batch."""
+    options = ['optim_wrapper.accumulative_counts=4', f'bad_numbers.policy={policy}']
+    work_dir = f'left_out_{what}_{policy}'
+    actions[5] = spoil(what)
+    assert run_train(['cls.py', '--work-dir', work_dir, '--cfg-options', *options]) == 0
+    assert len(losses(work_dir)) == 12
+    saved = read_checkpoint(f'{work_dir}/epoch_3.pth')
+    assert {int(entry['step']) for entry in saved['optimizer']['state'].values()} == {2}
+    assert all(tensor.isfinite().all() for tensor in saved['state_dict'].values())
+    assert 'gradients' not in saved
+
+
 def test_bad_numbers_policies_are_checked(workspace, capsys):
     argv = ['cls.py', '--work-dir', 'policy', '--cfg-options']
     for option in (
@@ -347,18 +468,25 @@ def test_a_dry_run_reports_and_keeps_nothing(workspace, task, capsys):
     for word in ('parameters: ', 'losses of step 4: loss ', 'a step: ', 'validation: a batch '):
         assert f'\n{word}' in said
     assert 'GiB at most' in said and 'disk: a checkpoint ' in said
-    assert said.endswith('no doubts\n')
+    starts = 'warning: The backbone starts from random weights.'
+    assert said.endswith('no doubts\n') if task == 'cls' else starts in said
+    assert said.count('warning: ') == (task != 'cls')
     assert set(Path().rglob('*')) == before
 
 
-def test_a_dry_run_says_what_looks_wrong(workspace, capsys):
+def test_a_dry_run_says_what_looks_wrong(workspace, actions, capsys):
     options = ['auto_scale_lr.base_batch_size=256', 'model.backbone.frozen_stages=1']
     options += ['train_cfg.max_epochs=1000000', 'default_hooks.checkpoint.max_keep_ckpts=-1']
+    options += ['model.head.num_classes=20', 'optim_wrapper.accumulative_counts=8']
+    options += ['bad_numbers.policy=go_back']
+    actions[0] = lambda runner: setattr(runner.model, 'idle', torch.nn.Linear(1, 1))
     argv = ['cls.py', '--work-dir', 'dry', '--dry-run', '--cfg-options', *options]
     assert run_train(argv) == 0
     said = capsys.readouterr().out
-    assert 'frozen: backbone.stages, backbone.stem' in said
-    assert 'warning: the learning rate is meant for 256 images a step, and there are 4' in said
+    assert 'warning: frozen: backbone.stages, backbone.stem' in said
+    assert 'warning: no loss reaches idle.weight, idle.bias' in said
+    assert 'warning: model.head.num_classes=20, but CustomDataset has 10 classes' in said
+    assert 'warning: the learning rate is meant for 256 images a step, and there are 32' in said
     assert 'warning: checkpoints will take ' in said and 'keep fewer' in said
     assert 'no doubts' not in said
 
@@ -366,19 +494,22 @@ def test_a_dry_run_says_what_looks_wrong(workspace, capsys):
 def test_a_run_records_what_repeats_it(workspace, actions, monkeypatch):
     monkeypatch.setenv('MY_SERVICE_TOKEN', 'hidden-in-the-environment')
     options = ['--cfg-options', 'note.api_key=hidden-in-the-command', 'train_cfg.max_epochs=1']
+    options += ['note.place=https://me:hidden-in-a-link@example.com/a b']
     assert run_train(['cls.py', '--work-dir', 'recorded', *options]) == 0
     (file,) = Path('recorded').glob('*/run.json')
     record = json.loads(file.read_text())
     assert record['command'].startswith('mmlolvit train cls.py --work-dir recorded --cfg-options')
     assert 'note.api_key=... train_cfg.max_epochs=1' in record['command']
+    assert record['command'].endswith(" 'note.place=https://...@example.com/a b'")
     assert record['seed'] == 0 and record['resumed_from'] is None
     assert record['packages']['torch'] == torch.__version__.partition('+')[0]
     assert record['environment']['python'] == platform.python_version()
     assert record['data']['training']['samples'] == 14 and record['git'] is None
     (whole,) = Path('whole_cls').glob('*/run.json')
     assert json.loads(whole.read_text())['data'] == record['data']
-    logs = [f.read_text() for f in Path('recorded').glob('*/*') if f.suffix in ('.log', '.json')]
-    assert not any('hidden-in-the-environment' in text for text in logs)
+    written = [file for file in Path('recorded').rglob('*') if file.is_file()]
+    assert {'.log', '.json', '.py', '.pth'} <= {file.suffix for file in written}
+    assert not any(b'hidden-in' in file.read_bytes() for file in written)
 
 
 class Endless(SequentialSampler):

@@ -166,11 +166,19 @@ def change(key: str, **fields) -> dict:
             change('annotations', segmentation=dict(size=[10**5, 10**5], counts='0')),
             'mask of annotation 1 is of size',
         ),
+        (
+            change('annotations', segmentation=[[0, 0, 5e6, 0, 5e6, 5e6]]),
+            'outline that is too long',
+        ),
+        (change('annotations', segmentation=[[0, 0, 8, float('nan'), 8, 8]]), 'outline that is'),
+        (change('annotations', segmentation=[['a', 0, 8, 0, 8, 8]]), 'outline that is'),
     ],
 )
 def test_annotations_that_would_break_or_escape_are_refused(tmp_path, content, words):
     with inside(tmp_path):
         assert read_coco(write(COCO), dict(data_root='data'))
+        drawn = [[x % 4000 for x in range(5000)], []]  # finely, in a large image
+        assert read_coco(write(change('annotations', segmentation=drawn)), dict(data_root='data'))
         with pytest.raises(UserError, match=words):
             read_coco(write(content), dict(data_root='data', data_prefix=dict(img='images')))
 

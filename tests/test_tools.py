@@ -246,6 +246,20 @@ def test_newest_checkpoint_is_the_one_saved_last(here, tmp_path):
         (tmp_path / name).write_bytes(whole)
         os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
     assert newest_intact(str(tmp_path)) == str(tmp_path / 'epoch_2.pth')
+    later = torch.load('trained/epoch_1.pth', weights_only=False)
+    later['meta']['time'] = '29991231_235959'
+    torch.save(later, tmp_path / 'epoch_10.pth')
+    os.utime(tmp_path / 'epoch_10.pth', (1e8, 1e8))  # as it was copied
+    assert newest_intact(str(tmp_path)) == str(tmp_path / 'epoch_10.pth')
+
+
+def test_a_checkpoint_of_another_name_is_found(here, tmp_path):
+    other = tmp_path / 'elsewhere' / 'mine_1.pth'
+    other.parent.mkdir()
+    other.write_bytes(Path('trained/epoch_1.pth').read_bytes())
+    assert newest_intact(str(tmp_path)) is None
+    (tmp_path / 'last_checkpoint').write_text(str(other))
+    assert newest_intact(str(tmp_path)) == str(other)
 
 
 def test_backbone_checkpoint_gives_its_weights_to_fewer_stages(here):

@@ -1,6 +1,7 @@
 """What every command line shares: flags, loading a config, and telling mistakes from bugs."""
 
 import argparse
+import errno
 import functools
 import inspect
 import os
@@ -25,6 +26,7 @@ from ..zoo import load_config
 from .data import explain_listing
 from .distributed import join, wait_to_fail, wait_to_speak
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -143,14 +145,19 @@ def _no_more_deaths() -> Iterator[None]:
 def explain(error: Exception) -> str | None:
     """What the user can mend, or None for a bug.
 
-    Besides a UserError, that is what a library's data set stumbles over when it lists its samples,
-    a ValueError that mmlolvit raises on arguments or input it refuses, a KeyError for a type that
-    no registry knows, and a TypeError for an argument that a type does not take.
+    Besides a UserError, that is a full disk, what a library's data set stumbles over when it lists
+    its samples, a ValueError that mmlolvit raises on arguments or input it refuses, a KeyError for
+    a type that no registry knows, and a TypeError for an argument that a type does not take.
     """
     text = str(error.args[0]) if error.args else ''
     if isinstance(error, UserError):
         # From a worker of a data loader it comes as the text of its traceback.
         return re.split(r'^mmlolvit[\w.]+: ', text, flags=re.MULTILINE)[-1].strip()
+    if isinstance(error, OSError) and error.errno in FULL:
+        return (
+            f'{error.filename or "a file"} cannot be written: {error.strerror}; what was saved '
+            'before is as it was. Make room, and go on; a training with --resume'
+        )
     for frame, _ in traceback.walk_tb(error.__traceback__):
         owner = frame.f_locals.get('self')
         if frame.f_code.co_name == 'full_init' and type(owner).__module__.split('.')[0] in TASKS:

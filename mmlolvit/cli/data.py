@@ -1,11 +1,13 @@
 """Whether the data that a config names is there and is what it says, before anything is built."""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.registry import DATASETS
@@ -19,6 +21,7 @@ HOW_TO_GET = {
     'bdd100k': 'BDD100K 10K images and masks, https://bdd-data.berkeley.edu: '
     'data/bdd100k/{images/10k,labels/sem_seg/masks}/{train,val}',
 }
+OUTLINE = 32
 # These read the whole data_root, or its split, where there is no data_prefix.
 FOLDER_SETS = ('CustomDataset', 'ImageNet')
 # What CocoDataset reads of each entry.
@@ -230,19 +233,37 @@ def require_inside(path: str, names: Sequence[str], dataset: dict) -> None:
 
 
 def require_masks(path: str, content: dict) -> None:
-    """Raise UserError for a mask of more pixels than an image may have: it is decoded whole."""
+    """Raise UserError for a mask of more pixels than an image may have: it is decoded whole.
+
+    A pixel of an outline takes about as much memory as OUTLINE pixels of a mask.
+    """
     for box in content['annotations']:
-        mask = box.get('segmentation')
-        size = mask.get('size') if isinstance(mask, dict) else None
+        mask, size = box.get('segmentation'), None
         try:
-            fits = size is None or 0 <= size[0] * size[1] <= max_pixels()
-        except (TypeError, IndexError, KeyError):
+            if isinstance(mask, dict) and (size := mask.get('size')) is not None:
+                fits = 0 <= size[0] * size[1] <= max_pixels()
+            elif isinstance(mask, list):
+                lengths = [outline(part) for part in mask if isinstance(part, list)]
+                fits = sum(lengths) * OUTLINE <= max_pixels()  # not so if it is no number
+            else:
+                fits = True
+        except (TypeError, IndexError, KeyError, OverflowError):
             fits = False
         if not fits:
+            found = f'is of size {size}' if size else 'has an outline that is too long, or none'
             raise UserError(
-                f'annotation file {path}: the mask of annotation {box["id"]} is of size {size}, '
-                f'expected a height and width of at most {max_pixels()} pixels'
+                f'annotation file {path}: the mask of annotation {box["id"]} {found}; expected '
+                f'numbers, and at most {max_pixels()} pixels ({LIMIT} sets another limit)'
             )
+
+
+def outline(polygon: list[float]) -> float:
+    """At least how many pixels the outline of a polygon [x, y, x, y, ...] has, if that is many."""
+    rough = (max(polygon) - min(polygon)) * len(polygon) if polygon else 0
+    if rough * OUTLINE <= max_pixels():
+        return 0.0 if math.isfinite(sum(polygon)) else math.nan
+    points = np.asarray(polygon[: len(polygon) // 2 * 2], float).reshape(-1, 2)
+    return float(np.abs(np.diff(points, axis=0, append=points[:1])).sum())
 
 
 def compare_names(names: Sequence[str], classes: Sequence[str]) -> str | None:

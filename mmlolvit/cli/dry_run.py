@@ -7,10 +7,12 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 
 from ..benchmark.memory import STATUS, field
+from .samples import find_base, find_labels, find_sizes
 
 STEPS = 4  # the first is not timed: it allocates, and fills caches
 
@@ -37,18 +39,18 @@ class Rehearsal(Hook):
 
     def before_train(self, runner) -> None:
         wrapper = runner.optim_wrapper
-        zero_grad = wrapper.zero_grad
+        backward = wrapper.backward
 
-        def look(**options) -> None:
+        def look(*args, **options) -> None:
+            backward(*args, **options)
             if self.unused is None:
                 self.unused = [
                     name
                     for name, parameter in runner.model.named_parameters()
                     if parameter.requires_grad and parameter.grad is None
                 ]
-            zero_grad(**options)
 
-        wrapper.zero_grad = look
+        wrapper.backward = look
         self.start = time.perf_counter()
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
@@ -94,6 +96,8 @@ class Rehearsal(Hook):
 
     def describe_disk(self, runner) -> str:
         """The size of a checkpoint, and of all that will lie there at once."""
+        if not is_main_process():  # which alone saves
+            return ''
         hook = next(hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
         sizes = []
         for with_optimizer in (True, False):
@@ -106,7 +110,7 @@ class Rehearsal(Hook):
             sizes.append(Path(runner.work_dir, 'size.pth').stat().st_size)
         number = hook.max_keep_ckpts
         steps = runner.max_epochs if hook.by_epoch else runner.max_iters
-        saved = -(-steps // hook.interval)
+        saved = -(-steps // hook.interval) if hook.interval > 0 else 1
         kept = min(number, saved) if number > 0 else saved
         best = len(hook.key_indicators) if hook.save_best else 0
         most = sizes[0] * (kept + 1) + sizes[1] * (2 * best)  # a new one before an old one goes
@@ -123,15 +127,10 @@ class Rehearsal(Hook):
 
 
 def describe_model(runner) -> list[str]:
-    """How many parameters there are, and which parts are frozen."""
-    named = list(runner.model.named_parameters())
-    total = sum(p.numel() for _, p in named)
-    fixed = sum(p.numel() for _, p in named if not p.requires_grad)
-    lines = [f'parameters: {total / 1e6:.3g} M, {(total - fixed) / 1e6:.3g} M of them trained']
-    if fixed:
-        parts = {'.'.join(name.split('.')[:2]) for name, p in named if not p.requires_grad}
-        lines.append(f'frozen: {", ".join(sorted(parts))}')
-    return lines
+    """How many parameters there are."""
+    sizes = [(p.numel(), p.requires_grad) for p in runner.model.parameters()]
+    total, trained = sum(n for n, _ in sizes), sum(n for n, learns in sizes if learns)
+    return [f'parameters: {total / 1e6:.3g} M, {trained / 1e6:.3g} M of them trained']
 
 
 def describe_memory() -> str:
@@ -148,8 +147,15 @@ def find_doubts(runner, unused: list[str]):
         shown = ', '.join(unused[:3]) + (f' and {len(unused) - 3} more' if len(unused) > 3 else '')
         yield f'no loss reaches {shown}: left out of the model, or freeze them'
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    if not any(p.requires_grad for p in model.parameters()):
-        yield 'all parameters are frozen: nothing is learned'
+    fixed = [name for name, p in model.named_parameters() if not p.requires_grad]
+    if fixed:
+        yield f'frozen: {", ".join(sorted({".".join(n.split(".")[:2]) for n in fixed}))}'
+    for dataset in find_base(runner.train_loop.dataloader.dataset):
+        classes = find_labels(dataset)
+        for key, number in find_sizes({'model': runner.cfg.model}):
+            if number > len(classes) > 0:
+                kind = type(dataset).__name__
+                yield f'{key}={number}, but {kind} has {len(classes)} classes: some never come'
     scaling = runner.cfg.get('auto_scale_lr') or {}
     base = scaling.get('base_batch_size')
     sampler = runner.train_loop.dataloader.batch_sampler

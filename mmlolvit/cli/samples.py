@@ -1,5 +1,6 @@
 """Samples that cannot be learned from end a run with the file's name; none is lost unnoticed."""
 
+import copy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmcv.transforms import TestTimeAug
+from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.device import get_device
 from mmengine.model import revert_sync_batchnorm
@@ -14,6 +16,7 @@ from mmengine.registry import MODEL_WRAPPERS
 from mmengine.runner import Runner
 from PIL import Image
 
+from ..engine.secrecy import hide_secrets
 from ..errors import UserError
 from ..images import why_unreadable
 
@@ -37,6 +40,11 @@ class GuardedRunner(Runner):
 
     folders = None  # of the classes, in the data set that was built first
     memory_format = torch.preserve_format
+
+    def __init__(self, *args, cfg: Config, **kwargs):
+        cfg = copy.deepcopy(cfg)  # what is logged, and saved; all is built from the rest
+        hide_secrets(cfg._cfg_dict)
+        super().__init__(*args, cfg=cfg, **kwargs)
 
     def build_dataloader(self, dataloader, seed=None, diff_rank_seed=False):
         if dataloader.get('num_workers'):

@@ -5,19 +5,21 @@ import os
 import sys
 import tempfile
 from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.hooks import CheckpointHook
 from mmengine.registry import OPTIMIZERS
 
 from ..checkpoints import newest_intact, read_training_state, require_equal
 from ..datasets import ensure_embedded
 from ..doctor import install, installed_distributions
 from ..engine.history import BoundedHistory
-from ..engine.interrupts import EndOnSignal, Interrupted
+from ..engine.interrupts import EndOnSignal, Interrupted, start_worker
 from ..engine.numbers import BadNumbers, GoBack, guard_numbers
 from ..engine.order import SeedIterations, place
 from ..engine.record import RecordRun
@@ -48,9 +50,16 @@ class TrainingRunner(GuardedRunner):
     """
 
     memory_format = torch.channels_last
+    gradients = {}  # of a step that is not complete, for its checkpoint
 
     def build_train_loop(self, loop):
         return super().build_train_loop(place(loop))
+
+    def build_dataloader(self, *args, **kwargs):
+        loader = super().build_dataloader(*args, **kwargs)
+        if loader.num_workers:
+            loader.worker_init_fn = partial(start_worker, loader.worker_init_fn)
+        return loader
 
     def load_checkpoint(self, *args, **kwargs):
         checkpoint = super().load_checkpoint(*args, **kwargs)
@@ -58,8 +67,10 @@ class TrainingRunner(GuardedRunner):
         return checkpoint
 
     def register_hook(self, hook, priority=None):
-        if isinstance(hook, dict) and hook.get('type') == 'CheckpointHook':
-            hook = dict(hook, type=SafeCheckpointHook)
+        if isinstance(hook, dict):
+            kind = hook.get('type')
+            if kind in (CheckpointHook, 'CheckpointHook', 'mmengine.CheckpointHook'):
+                hook = dict(hook, type=SafeCheckpointHook)
         super().register_hook(hook, priority)
 
 
@@ -110,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
     guard, signals = guard_numbers(cfg), EndOnSignal()
     use_safe_files()
     if args.dry_run:
-        return rehearse(cfg, args, task, guard)
+        return rehearse(cfg, args, task)
     while True:
         runner = build(cfg, args, task)
         hooks = [SeedIterations(), guard, OneModel(), RecordRun(argv), BoundedHistory(), signals]
@@ -130,22 +141,27 @@ def main(argv: list[str] | None = None) -> int:
             require_folder(cfg.work_dir)
             raise
         except GoBack as back:
-            runner.logger.warning(f'{back.message}\nTraining goes back to its last checkpoint.')
+            saved = [hook.saved for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)]
+            start = cfg.load_from if cfg.get('resume') else None
+            args.resume = next(filter(None, saved), start)
+            place = f'to {args.resume}' if args.resume else 'to its start'
+            runner.logger.warning(f'{back.message}\nTraining goes back {place}.')
             guard.left_out.add(back.number)
-            args.resume = ''
 
 
-def rehearse(cfg: Config, args: argparse.Namespace, task: Task, guard: BadNumbers) -> int:
+def rehearse(cfg: Config, args: argparse.Namespace, task: Task) -> int:
     """What --dry-run does: a training that ends after a few steps, in a folder that goes."""
     rehearsal = Rehearsal(cfg.work_dir)
     with tempfile.TemporaryDirectory() as cfg.work_dir:
         runner = build(cfg, args, task)
-        for hook in (SeedIterations(), guard, OneModel(), rehearsal):
+        for hook in (SeedIterations(), BadNumbers(), OneModel(), rehearsal):
             runner.register_hook(hook)
         with suppress(Done):
             runner.train()
+        rehearsal.warnings += filter(None, [describe_random_start(cfg, args, task)])
+        main_process = is_main_process()
         leave()
-    if is_main_process():
+    if main_process:
         with suppress(OSError):  # the work dir, unless something is in it
             os.rmdir(rehearsal.folder)
         print('\n'.join(rehearsal.report))
@@ -164,12 +180,19 @@ def build(cfg: Config, args: argparse.Namespace, task: Task) -> TrainingRunner:
         require_backbone(runner.model, cfg.load_from)
     elif pretrained:
         runner.logger.info(check_pretrained(runner.model, **pretrained))
-    elif task.starts_from_classifier and not find_init(cfg):
-        runner.logger.warning(
-            'The backbone starts from random weights. To start from those of a trained '
-            f'classifier: python tools/train.py {args.config} --backbone-checkpoint CKPT'
-        )
+    elif words := describe_random_start(cfg, args, task):
+        runner.logger.warning(words)
     return runner
+
+
+def describe_random_start(cfg: Config, args: argparse.Namespace, task: Task) -> str | None:
+    """That a backbone starts from random weights where it could start from a classifier's."""
+    if not task.starts_from_classifier or cfg.get('load_from') or find_init(cfg):
+        return None
+    return (
+        'The backbone starts from random weights. To start from those of a trained '
+        f'classifier: python tools/train.py {args.config} --backbone-checkpoint CKPT'
+    )
 
 
 def check_optimizer(cfg: Config) -> None:

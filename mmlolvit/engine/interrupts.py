@@ -2,12 +2,15 @@
 
 import os
 import signal
+import threading
+from collections.abc import Callable
 from contextlib import contextmanager
 
 import torch
 from mmengine.dist import all_reduce, barrier, get_rank, is_distributed
 from mmengine.hooks import EMAHook, Hook
 
+from .resume import unfinished_gradients
 from .saving import INTERRUPTED, require_folder
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)  # of a cluster that wants its nodes back, and of Ctrl-C
@@ -21,12 +24,34 @@ class Interrupted(Exception):
         self.number, self.path = number, path
 
 
+def start_worker(init: Callable | None, number: int) -> None:
+    """Begin a process that loads data, which ends with the training, not at a signal to both.
+
+    Clusters and terminals send one to each process; a training needs data until it has saved.
+    """
+    if init:
+        init(number)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, 'sigwaitinfo'):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_await_parent, daemon=True).start()
+
+
+def _await_parent() -> None:
+    """End this process at a SIGTERM of its parent, which has no more work for it."""
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        pass
+    os._exit(0)
+
+
 class EndOnSignal(Hook):
     """Ends a training by Interrupted after the step, or validation batch, that a signal met."""
 
     priority = 'LOWEST'  # after what else saves or counts
 
     def __init__(self):
+        self.process = os.getpid()
+        self.before = {}  # handlers
         self.received = 0
         self.shared = 0  # batches of a validation that every process has
 
@@ -34,18 +59,22 @@ class EndOnSignal(Hook):
     def listening(self):
         """Wait for the signals, but for those that are ignored, until the end of the context."""
         heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-        before = {number: signal.signal(number, self._note) for number in heard}
+        self.before = {number: signal.signal(number, self._note) for number in heard}
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in self.before.items():
                 signal.signal(number, handler)
 
     def _note(self, number: int, frame) -> None:
+        if os.getpid() != self.process:  # one that loads data, and has just begun
+            return
         if self.received:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.received = number
+        if os.name == 'posix':  # or PyTorch raises, where a process that loads data ends now
+            self.before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if get_rank() == 0:
             name = signal.Signals(number).name
             os.write(2, f'\n{name}: saving, then ending; once more to end at once\n'.encode())
@@ -59,11 +88,8 @@ class EndOnSignal(Hook):
         return int(asked)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        optim_wrapper = runner.optim_wrapper
-        if optim_wrapper.should_update() and (number := self._asked()):
-            batches = getattr(runner.train_loop, 'batches', None)
-            done = {} if batches is None else dict(batches=batch_idx + 1)
-            self._end(runner, number, dict(epoch=runner.epoch, iter=runner.iter + 1, **done))
+        if number := self._asked():
+            self._end(runner, number, dict(epoch=runner.epoch, iter=runner.iter + 1))
 
     def before_val_epoch(self, runner) -> None:
         shared = torch.tensor(len(runner.val_loop.dataloader))
@@ -79,6 +105,7 @@ class EndOnSignal(Hook):
 
     def _end(self, runner, number: int, meta: dict) -> None:
         require_folder(runner.work_dir)
+        runner.gradients = unfinished_gradients(runner)
         runner.save_checkpoint(runner.work_dir, INTERRUPTED, meta=meta, by_epoch=False)
         barrier()  # a process that ends has the launcher end the others
         raise Interrupted(number, os.path.join(runner.work_dir, INTERRUPTED))

@@ -1,5 +1,6 @@
 """Losses and gradients that are NaN or infinite do not reach the weights, and end training."""
 
+import io
 import os
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +11,7 @@ from mmengine.dist import all_reduce, get_rank, is_distributed
 from mmengine.hooks import Hook
 
 from ..errors import UserError
+from .saving import write_safely
 
 POLICIES = ('stop', 'skip', 'go_back')
 LIMIT = 10  # steps that may be left out, or times that a training goes back
@@ -27,7 +29,8 @@ class BadNumbers(Hook):
     """Looks at each loss, and at the gradients before each step.
 
     Where one is NaN or infinite the weights and statistics stay as they are, the batch is saved for
-    replay and the policy is followed. Mixed precision with a loss scale leaves out steps of
+    replay and the policy is followed. Of a step that is made of several batches
+    (`accumulative_counts`) all are left out. Mixed precision with a loss scale leaves out steps of
     infinite gradients by itself, to find its scale; there the losses alone are looked at.
 
     Args:
@@ -51,10 +54,11 @@ class BadNumbers(Hook):
         self.left_out = set()  # steps, when they come again
         self.times = 0
         self.wrong = None
+        self.spoiled = False  # whether a batch of those that a step is made of was left out
         self.buffers = []
 
     def before_train(self, runner) -> None:
-        wrapper = runner.optim_wrapper
+        wrapper, self.spoiled = runner.optim_wrapper, False
         wrapper.update_params = partial(self._update, runner, wrapper.update_params)
         wrapper.step = partial(self._step, runner, wrapper.step)
 
@@ -70,8 +74,18 @@ class BadNumbers(Hook):
             self.wrong = 'the loss'
         else:
             update(loss, **options)
+            return
+        # MMEngine counts batches in backward(), where gradients of several are added up.
+        wrapper, self.spoiled = runner.optim_wrapper, True
+        wrapper._inner_count += 1
+        if wrapper.should_update():
+            wrapper.zero_grad()
+            self.spoiled = False
 
     def _step(self, runner, step: Callable, **options) -> None:
+        if self.spoiled:
+            self.spoiled = False
+            return
         if getattr(runner.optim_wrapper, 'loss_scaler', None) is None:
             named = [(n, p.grad) for n, p in runner.model.named_parameters() if p.grad is not None]
             norms = torch._foreach_norm([grad for _, grad in named])
@@ -111,7 +125,9 @@ class BadNumbers(Hook):
         path = os.path.join(runner.work_dir, f'bad_batch_iter_{runner.iter + 1}')
         path += f'_process_{get_rank()}.pth' if is_distributed() else '.pth'
         content = dict(iter=runner.iter + 1, losses=outputs, samples=samples, batch=data_batch)
-        torch.save(content, path)
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        write_safely(path, buffer.getvalue())
         names = f' ({", ".join(losses)})' if losses else ''
         return (
             f'step {runner.iter + 1}: {self.wrong}{names} is NaN or infinite. The batch of '

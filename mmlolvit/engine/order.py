@@ -141,13 +141,14 @@ class PlacedLoop:
 class EpochLoop(PlacedLoop, EpochBasedTrainLoop):
     """MMEngine's loop over epochs; one that was left goes on after its last batch."""
 
-    batches = 0  # of the first epoch that a training before this one has had
+    batches = 0  # that the epoch has had, also in a training before this one
 
     def run_epoch(self) -> None:
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         self.dataloader.batch_sampler.place(self._epoch, self.batches)
         for number, batch in enumerate(self.dataloader, self.batches):
+            self.batches = number + 1
             self.run_iter(number, batch)
         self.batches = 0
         self.runner.call_hook('after_train_epoch')
@@ -158,6 +159,7 @@ class IterLoop(PlacedLoop, IterBasedTrainLoop):
     """MMEngine's loop over iterations; a training that is resumed loads nothing that it had."""
 
     endless = True
+    ahead = 0  # batches that the data is before the iterations, after others of another size
 
     def __init__(self, runner, dataloader: dict, **options):
         # Older versions would start the processes that load data here, and `run` once more.

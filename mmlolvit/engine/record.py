@@ -4,7 +4,7 @@ import datetime
 import hashlib
 import json
 import pickle
-import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,16 +15,17 @@ from mmengine.hooks import Hook
 from ..benchmark.report import environment
 from ..doctor import installed_distributions
 from .saving import write_safely
+from .secrecy import hide_argument
 
 FILE = 'run.json'
-SECRET = re.compile(r'(\S*(?:token|secret|passw|api_?key|credential)\S*?[=: ])\S+', re.IGNORECASE)
 
 
 class RecordRun(Hook):
     """Writes the command, versions, git's state, the seed, and a fingerprint of the data.
 
-    The whole config lies beside it, as MMEngine writes it. Values of arguments whose name says that
-    they are secret are left out, and nothing of the environment's variables is written.
+    The whole config lies beside it, as MMEngine writes it. Values of arguments and settings whose
+    name says that they are secret are left out, and nothing of the environment's variables is
+    written.
     """
 
     def __init__(self, argv: list[str] | None):
@@ -34,7 +35,7 @@ class RecordRun(Hook):
     def before_train(self, runner) -> None:
         loops = dict(training=runner.train_loop, validation=runner.val_loop)
         content = dict(
-            command=SECRET.sub(r'\1...', ' '.join(['mmlolvit train', *self.argv])),
+            command=shlex.join(['mmlolvit', 'train', *map(hide_argument, self.argv)]),
             started=datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
             seed=runner.seed,
             processes=runner.world_size,

@@ -5,6 +5,8 @@ from mmengine.dist import all_reduce, get_world_size, is_distributed
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
+from .order import EpochLoop, IterLoop
+
 
 class TakeUp(Hook):
     """Goes on in the middle of an epoch, of a sum of gradients, or before a validation.
@@ -17,6 +19,14 @@ class TakeUp(Hook):
     def __init__(self):
         self.meta, self.gradients = None, {}
 
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        loop, meta = runner.train_loop, checkpoint['meta']
+        # Of this epoch, or of all in a loop over iterations.
+        meta['batches'] = getattr(loop, 'batches', meta['iter'] + getattr(loop, 'ahead', 0))
+        meta['batch_size'] = images_of_a_batch(loop)
+        if 'optimizer' in checkpoint and runner.gradients:
+            checkpoint['gradients'] = runner.gradients
+
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         if runner._resume:
             self.meta, self.gradients = checkpoint['meta'], checkpoint.pop('gradients', {})
@@ -24,12 +34,31 @@ class TakeUp(Hook):
     def before_train(self, runner) -> None:
         if self.meta is None:
             return
-        runner.train_loop.batches = self.meta.get('batches', 0)
+        self._find_place(runner)
         for name, parameter in parameters(runner):
             if name in self.gradients:
                 parameter.grad = self.gradients[name].to(parameter)
         if not self.meta.get('validated') and self._validates(runner):
             runner.val_loop.run()
+
+    def _find_place(self, runner) -> None:
+        """Tell the loop how many batches were had; MMEngine's own checkpoints do not say so."""
+        loop, iterations, epochs = runner.train_loop, self.meta['iter'], self.meta['epoch']
+        size = images_of_a_batch(loop)
+        factor = (self.meta.get('batch_size') or size or 1) / (size or 1)
+        if factor != 1:
+            runner.logger.warning(
+                f'a step has {size} images, and had {self.meta["batch_size"]} when this was saved: '
+                'the data goes on at the same image, and the rest of training is another one'
+            )
+        if isinstance(loop, EpochLoop):
+            left = iterations - epochs * len(loop.dataloader)
+            batches = self.meta.get('batches', left if 0 < left <= len(loop.dataloader) else 0)
+            loop.batches = min(round(batches * factor), len(loop.dataloader))
+        elif isinstance(loop, IterLoop):
+            batches = round(self.meta.get('batches', iterations) * factor)
+            loop.ahead = batches - iterations
+            loop.dataloader.batch_sampler.place(0, batches)
 
     def _validates(self, runner) -> bool:
         """Whether the loop validates at this moment, between two steps."""
@@ -37,11 +66,17 @@ class TakeUp(Hook):
         by_epoch = isinstance(loop, EpochBasedTrainLoop)
         if not (by_epoch or isinstance(loop, IterBasedTrainLoop)):
             return False
-        if runner.val_loop is None or loop.batches:
+        if runner.val_loop is None or getattr(loop, 'batches', 0):
             return False
         done, end = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
         loop._decide_current_val_interval()
         return done >= max(1, loop.val_begin) and (done == end or not done % loop.val_interval)
+
+
+def images_of_a_batch(loop) -> int | None:
+    """Images of an iteration, of all processes together."""
+    size = getattr(loop.dataloader.batch_sampler, 'batch_size', None)
+    return size and size * get_world_size()
 
 
 def unfinished_gradients(runner) -> dict[str, torch.Tensor]:

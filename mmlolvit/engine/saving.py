@@ -108,7 +108,7 @@ class SafeCheckpointHook(CheckpointHook):
     checkpoints that were to be removed.
     """
 
-    gradients = {}  # of a step that is not complete
+    saved = None  # the last file of this training
     validated = False  # whether what is saved has been validated
 
     def before_train(self, runner) -> None:
@@ -130,15 +130,13 @@ class SafeCheckpointHook(CheckpointHook):
         backbone = getattr(getattr(runner.model, 'module', runner.model), 'backbone', None)
         checkpoint['meta']['norm_eval'] = bool(getattr(backbone, 'norm_eval', False))
         checkpoint['meta']['validated'] = self.validated
-        if self.gradients:
-            checkpoint['gradients'] = self.gradients
 
     def _save_checkpoint_with_step(self, runner, step, meta) -> None:
         require_folder(self.out_dir)
-        self.gradients = unfinished_gradients(runner)
+        runner.gradients = unfinished_gradients(runner)
         with self._removing_last():
             super()._save_checkpoint_with_step(runner, step, meta)
-        self.gradients = {}
+        self.saved = self.last_ckpt
         self._remove_interrupted(runner.work_dir)
 
     def _save_best_checkpoint(self, runner, metrics) -> None:
