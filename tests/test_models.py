@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mmlolvit.analysis import attention_shares, complexity
-from mmlolvit.models import LOLViT
+from mmlolvit.models import LOLViT, WeightedCrossEntropy
 from mmlolvit.models.lolvit import ARCHS, MECHANISMS
 
 TINY = dict(stem=8, channels=(16, 24, 32, 48), depths=(1, 1, 1, 1))
@@ -307,3 +307,33 @@ def test_local_twin_has_no_attention_and_all_shares_build():
         has = any('attention' in name for name, _ in model.named_parameters())
         assert has == (share > 0)
         assert model(torch.randn(2, 3, size, size))[0].isfinite().all()
+
+
+def test_weighted_cross_entropy_is_the_mean_over_what_is_not_ignored():
+    weights = [0.2, 1.0, 0.5]
+    loss = WeightedCrossEntropy(weights, loss_weight=2.0)
+    logits, label = torch.randn(2, 3, 4, 5, requires_grad=True), torch.randint(3, (2, 4, 5))
+    label[0, :2] = 255
+    expected = 2 * torch.nn.functional.cross_entropy(
+        logits, label, weight=torch.tensor(weights), ignore_index=255
+    )
+    torch.testing.assert_close(loss(logits, label), expected)
+    assert loss(logits, torch.full_like(label, 255)) == 0
+    with pytest.raises(ValueError, match='no sampler of pixels'):
+        loss(logits, label, weight=torch.ones(2, 4, 5))
+
+
+@pytest.mark.filterwarnings('ignore:Default ``avg_non_ignore``')
+def test_weighted_cross_entropy_is_mmsegs():
+    """Without ignored pixels, on which mmseg 1.2.2 fails."""
+    from mmseg.models.losses import CrossEntropyLoss
+
+    weights = [0.2, 1.0, 0.5]
+    logits, label = torch.randn(2, 3, 4, 5, requires_grad=True), torch.randint(3, (2, 4, 5))
+    found, expected = (
+        loss(logits, label, ignore_index=255)
+        for loss in (WeightedCrossEntropy(weights), CrossEntropyLoss(class_weight=weights))
+    )
+    assert found == expected
+    gradients = [torch.autograd.grad(value, logits)[0] for value in (found, expected)]
+    assert torch.equal(*gradients)

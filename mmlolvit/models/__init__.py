@@ -4,6 +4,7 @@ from .fwa import FastWindowAttention, FWAPlugin
 from .ghost import GhostBottleneck, GhostDownsample, GhostModule
 from .glff import GLFFBlock
 from .lolvit import LOLViT
+from .losses import WeightedCrossEntropy
 
 __all__ = [
     'FWAPlugin',
@@ -13,4 +14,5 @@ __all__ = [
     'GhostDownsample',
     'GhostModule',
     'LOLViT',
+    'WeightedCrossEntropy',
 ]

@@ -7,7 +7,7 @@ embedded_data = dict(type='partners', data_root=data_root)
 metainfo = dict(_delete_=True, classes=('ground', 'partner'), palette=[[40, 40, 40], [230, 25, 75]])
 # As in the scenes: more weight for what is to be found.
 loss_decode = [
-    dict(type='CrossEntropyLoss', use_sigmoid=False, class_weight=[0.2, 1.0]),
+    dict(type='mmlolvit.WeightedCrossEntropy', class_weight=[0.2, 1.0]),
     dict(type='DiceLoss', use_sigmoid=False, ignore_index=0, loss_weight=4.0),
 ]
 data_preprocessor = dict(size=(64, 640))

@@ -21,7 +21,7 @@ metainfo = dict(
 # The ground has seven of eight pixels, and evenly weighted it is all that a net learns for long;
 # with less weight the digits grow too wide, which Dice over the digits alone mends.
 loss_decode = [
-    dict(type='CrossEntropyLoss', use_sigmoid=False, class_weight=[0.2] + [1.0] * 10),
+    dict(type='mmlolvit.WeightedCrossEntropy', class_weight=[0.2] + [1.0] * 10),
     dict(type='DiceLoss', use_sigmoid=False, ignore_index=0, loss_weight=4.0),
 ]
 data_preprocessor = dict(
