@@ -21,7 +21,7 @@ HOW_TO_GET = {
     'bdd100k': 'BDD100K 10K images and masks, https://bdd-data.berkeley.edu: '
     'data/bdd100k/{images/10k,labels/sem_seg/masks}/{train,val}',
 }
-OUTLINE = 32
+OUTLINE = 32  # pixels of a mask that take as much memory as one of an outline, of float64
 # These read the whole data_root, or its split, where there is no data_prefix.
 FOLDER_SETS = ('CustomDataset', 'ImageNet')
 # What CocoDataset reads of each entry.
@@ -233,10 +233,7 @@ def require_inside(path: str, names: Sequence[str], dataset: dict) -> None:
 
 
 def require_masks(path: str, content: dict) -> None:
-    """Raise UserError for a mask of more pixels than an image may have: it is decoded whole.
-
-    A pixel of an outline takes about as much memory as OUTLINE pixels of a mask.
-    """
+    """Raise UserError for a mask of more pixels than an image may have: it is decoded whole."""
     for box in content['annotations']:
         mask, size = box.get('segmentation'), None
         try:
