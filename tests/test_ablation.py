@@ -15,7 +15,8 @@ import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
 
-from mmlolvit.ablation.variants import BASE, find_variants, suites
+from mmlolvit.ablation.report import Row, markdown
+from mmlolvit.ablation.variants import BASE, Variant, find_variants, suites
 from mmlolvit.cli.ablate import LONG, SHORT, main
 from mmlolvit.datasets import build_partners, draw_partners
 from mmlolvit.zoo import find_config, read_config
@@ -124,6 +125,22 @@ def test_sigterm_ends_what_runs_and_one_ablation_runs_at_a_time(workspace, capsy
     assert first.returncode == 130
     assert (folder / 'interrupted.pth').is_file()
     assert not (folder.parents[1] / 'ghost_off/seed_0').exists()
+
+
+@pytest.mark.parametrize(
+    ('values', 'shown'),
+    [
+        ([50.0, 52.0], '| 51.0 | 1.4 | 50.0 52.0 | **-40.0** |'),
+        ([89.0, 95.0], '| 92.0 | 4.2 | 89.0 95.0 | +1.0 |'),
+        ([50.0], '| 50.0 | - | 50.0 | -41.0 |'),
+        ([], '| - | - | - | - |'),
+    ],
+)
+def test_what_differs_beyond_the_spread_is_bold(values, shown):
+    base = Row('a', BASE, 'accuracy/top1', [90.0, 92.0], [], {})
+    row = Row('a', Variant('other', 'Other.'), 'accuracy/top1', values, [], {})
+    table = ' '.join(markdown([base, row], 'ablate').split())
+    assert '| 91.0 | 1.4 | 90.0 92.0 | - |' in table and shown in table
 
 
 def test_suites():

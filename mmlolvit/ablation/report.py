@@ -20,6 +20,10 @@ from .runs import Run
 from .variants import Variant
 
 ROUNDS = 15
+LEGEND = (
+    "The spread is the standard deviation over seeds. Bold: the mean differs from the base's by "
+    'more than both spreads together.'
+)
 METRICS = {'coco/bbox_mAP': 'box mAP', 'accuracy/top1': 'top-1, %', 'mIoU': 'mIoU, %'}
 
 
@@ -79,7 +83,7 @@ def image_size(file: str) -> tuple[int, int]:
 
 def markdown(rows: Sequence[Row], command: str) -> str:
     """A table for each config, the command, and where it was measured."""
-    lines = [f'`{command}`', '', describe(environment('cpu')) + '.']
+    lines = [f'`{command}`', '', describe(environment('cpu')) + '.', '', LEGEND]
     for config in dict.fromkeys(row.config for row in rows):
         part = [row for row in rows if row.config == config]
         seeds = max(len(row.values) for row in part)
@@ -88,6 +92,7 @@ def markdown(rows: Sequence[Row], command: str) -> str:
             'what it changes',
             f'{METRICS[part[0].metric]}, mean of {seeds}',
             'spread',
+            'each seed',
             'against base',
             'parameters, M',
             'MACs, G',
@@ -101,20 +106,29 @@ def markdown(rows: Sequence[Row], command: str) -> str:
 
 def _numbers(row: Row, base: Row) -> list[str]:
     digits = 3 if row.metric == 'coco/bbox_mAP' else 1
-    value, spread, difference = ['-'] * 3
+    value, spread, seeds, difference = ['-'] * 4
     if row.values:
         value = f'{row.mean:.{digits}f}'
+        seeds = ' '.join(f'{value:.{digits}f}' for value in row.values)
         if row.spread is not None:
             spread = f'{row.spread:.{digits}f}'
         if row is not base and base.values:
             difference = f'{row.mean - base.mean:+.{digits}f}'
+            if differs(row, base):
+                difference = f'**{difference}**'
     cost = ['-'] * 3
     if row.cost:
         cost = [
             f'{row.cost[key] / unit:.{d}f}'
             for key, unit, d in (('parameters', 1e6, 2), ('macs', 1e9, 3), ('seconds', 1e-3, 2))
         ]
-    return [value, spread, difference, *cost]
+    return [value, spread, seeds, difference, *cost]
+
+
+def differs(row: Row, base: Row) -> bool:
+    """Whether the means are further apart than both spreads together."""
+    spreads = row.spread, base.spread
+    return None not in spreads and abs(row.mean - base.mean) > sum(spreads)
 
 
 def as_csv(rows: Sequence[Row]) -> str:
