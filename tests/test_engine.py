@@ -251,12 +251,13 @@ def test_a_signal_to_all_processes_saves(workspace, number):
     )
     process = subprocess.Popen(
         [sys.executable, '-c', code],
-        env=dict(os.environ, OMP_NUM_THREADS='1'),
+        env=dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1'),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    while process.poll() is None and not losses(work_dir):
+    while not losses(work_dir):
+        assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
     os.killpg(process.pid, number)
     said = process.communicate()[1].decode()
