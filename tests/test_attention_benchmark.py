@@ -13,7 +13,9 @@ from mmlolvit.errors import UserError
 
 CPU = torch.device('cpu')
 FORMS = [(method, form) for method, forms in METHODS.items() for form in forms]
-linux = pytest.mark.skipif(sys.platform != 'linux', reason='other systems keep no such peak')
+linux = pytest.mark.skipif(
+    sys.platform != 'linux', reason='the peak of memory is read from /proc, which only Linux has'
+)
 
 
 def softmax_attention(net: nn.Module, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:

@@ -38,6 +38,9 @@ LACKING = [
     )
     if not there
 ]
+needs_gradio = pytest.mark.skipif(
+    not find_spec('gradio'), reason='the demo page is an extra: see requirements/demo.txt'
+)
 
 
 def save_weights(name: str, path: Path) -> None:
@@ -105,7 +108,7 @@ def ask(url: str, data: bytes | None = None, **headers: str) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not find_spec('gradio'), reason='gradio is not installed')
+@needs_gradio
 def test_files_of_the_machine_and_oversized_uploads_are_refused(url):
     assert ask(url) == 200
     for path in ('/etc/passwd', Path('cls.pth').resolve(), '../../etc/passwd', 'log'):
@@ -186,7 +189,7 @@ def test_an_image_goes_in_and_a_picture_comes_out(url):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not find_spec('gradio'), reason=LACKING[0] if LACKING else '')
+@needs_gradio
 def test_a_port_in_use_is_named(workspace, capsys):
     with socket.socket() as used:
         used.bind(('127.0.0.1', 0))

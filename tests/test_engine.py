@@ -296,7 +296,10 @@ def test_a_full_disk_loses_nothing(workspace, actions, capsys):
     assert_same('full', 'whole_cls')
 
 
-@pytest.mark.skipif(not Path('/dev/full').exists(), reason='a file of a full disk, of Linux')
+@pytest.mark.skipif(
+    not Path('/dev/full').exists(),
+    reason='/dev/full, a disk that is always full, is on Linux only',
+)
 def test_a_log_that_finds_the_disk_full_ends_training(workspace, actions, capsys):
     def fill(runner) -> None:
         (file,) = Path('full_log').glob('*/vis_data/2*.json')
@@ -552,17 +555,24 @@ def test_batches_from_any_place_on_are_those_of_the_whole(endless, passed):
     assert batches(passed, 12 - passed) == whole[passed:]
 
 
+def run_short_form(command: str) -> None:
+    """A command whose long form docs/reliability.md has the figures of."""
+    argv = [sys.executable, '-m', *command.split()]
+    env = dict(os.environ, OMP_NUM_THREADS='1')
+    done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+
+
+def test_nothing_is_lost_by_kills():
+    run_short_form('tests.stress_kill --kills 6')
+
+
 @pytest.mark.skipif(
     not Path('/proc/self/smaps_rollup').exists(),
     reason='the memory of processes is read from /proc, which only Linux has',
 )
-def test_nothing_is_lost_by_kills_and_nothing_grows(tmp_path):
-    """The short forms of two commands; docs/reliability.md has what the long ones found."""
-    env = dict(os.environ, OMP_NUM_THREADS='1')
-    for command in (['tests.stress_kill', '--kills', '6'], ['tests.soak', '--steps', '400']):
-        argv = [sys.executable, '-m', *command]
-        done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+def test_nothing_grows():
+    run_short_form('tests.soak --steps 400')
 
 
 def test_old_values_of_a_log_are_dropped_from_memory(workspace, actions, monkeypatch):

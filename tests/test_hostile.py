@@ -28,7 +28,8 @@ from mmlolvit.zoo import read_config
 from .helpers import inside, threads
 
 NAME = 'lolvit_xx_digits'
-MOVING = ('moves.gif', 'moves.webp')[cv2.__version__ < '5' :]  # OpenCV 4 reads no GIF
+READS_GIF = int(cv2.__version__.split('.')[0]) >= 5
+MOVING = ('moves.webp', 'moves.gif') if READS_GIF else ('moves.webp',)
 PIXELS = np.random.default_rng(0).integers(256, size=(40, 60, 3), dtype=np.uint8)  # RGB
 
 
