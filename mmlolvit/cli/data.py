@@ -142,7 +142,7 @@ def find_coco(cfg: Config, dataset: dict) -> str | None:
 def find_list(dataset: dict) -> str | None:
     """The local file of a dataset config that lists images, one a line, or None."""
     path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
-    return path if path.endswith('.txt') and '://' not in path else None
+    return path if path.endswith('.txt') and os.path.isfile(path) else None
 
 
 def find_classes(cfg: Config, dataset: dict) -> Sequence[str]:

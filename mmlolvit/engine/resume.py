@@ -45,7 +45,7 @@ class TakeUp(Hook):
         """Tell the loop how many batches were had; MMEngine's own checkpoints do not say so."""
         loop, iterations, epochs = runner.train_loop, self.meta['iter'], self.meta['epoch']
         size = images_of_a_batch(loop)
-        factor = (self.meta.get('batch_size') or size or 1) / (size or 1)
+        factor = (self.meta.get('batch_size') or size) / size if size else 1
         if factor != 1:
             runner.logger.warning(
                 f'a step has {size} images, and had {self.meta["batch_size"]} when this was saved: '
