@@ -39,9 +39,9 @@ def processes() -> list[int]:
 
 
 def memory(process: int) -> int:
-    """Bytes of its own, and its part of what is shared."""
+    """Bytes that it holds; what processes share counts for each, and copying it is no growth."""
     lines = Path(f'/proc/{process}/smaps_rollup').read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('Pss:'))
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('Rss:'))
 
 
 @HOOKS.register_module()
@@ -81,7 +81,7 @@ def soak(steps: int) -> None:
     ROWS.clear()
     assert train(['soak.py', '--work-dir', 'soak']) == 0
     quarter = len(ROWS) // 4
-    for key, allowed in (('memory', 1.03), ('files', 1.0), ('processes', 1.0)):
+    for key, allowed in (('memory', 1.01), ('files', 1.0), ('processes', 1.0)):
         second, last = (
             median(row[key] for row in rows)
             for rows in (ROWS[quarter : 2 * quarter], ROWS[-quarter:])
