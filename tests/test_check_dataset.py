@@ -477,6 +477,12 @@ REFUSED = {
         ('CustomDataset cannot list the samples of data/digits/train.txt',),
         'train_dataloader.dataset.ann_file=train.txt',
     ),
+    'folder named like a list': (
+        CLS,
+        lambda: Path('data/digits/train.txt').mkdir(),
+        ('CustomDataset cannot list the samples of data/digits/train.txt', 'directory'),
+        'train_dataloader.dataset.ann_file=train.txt',
+    ),
     'class folder of training alone': (
         CLS,
         lambda: Path('data/digits/val/3').rename('data/digits/val/three'),

@@ -195,6 +195,18 @@ def test_another_batch_size_goes_on_at_the_same_image(workspace, actions, task, 
     assert any('a step has 2 images, and had 4' in file.read_text() for file in log)
 
 
+def test_a_loader_without_a_batch_size_gives_one_image_a_step(workspace, actions):
+    parts = 'dataset={{_base_.train_dataloader.dataset}}, sampler={{_base_.val_dataloader.sampler}}'
+    own = f"_base_ = './cls.py'\ntrain_dataloader = dict(_delete_=True, {parts})\n"
+    Path('one.py').write_text(own + 'train_cfg = dict(max_epochs=1)\n')
+    actions[5] = fail
+    options = ['--cfg-options', 'default_hooks.checkpoint.by_epoch=False']
+    assert run_train(['one.py', '--work-dir', 'one', '--resume', *options]) == 2
+    actions.clear()
+    assert run_train(['one.py', '--work-dir', 'one', '--resume', *options]) == 0
+    assert [*losses('one')] == [*range(1, 15)]
+
+
 def test_a_validation_that_was_made_is_not_repeated(workspace, actions):
     """Where it found a new best, after which the checkpoint is saved once more."""
     seen = []
@@ -204,6 +216,22 @@ def test_a_validation_that_was_made_is_not_repeated(workspace, actions):
     actions[5] = lambda runner: None
     assert run_train(['cls.py', '--work-dir', 'once', '--resume']) == 0
     assert sorted(set(seen)) == [1, 2, 3] and len(seen) == 3
+
+
+def test_an_early_stop_counts_on(workspace, actions):
+    """Nothing is better than the first validation, by so much."""
+    stop = dict(type='EarlyStoppingHook', monitor='accuracy/top1', patience=2, min_delta=200)
+    own = f"_base_ = './cls.py'\ncustom_hooks = [dict(type='ActAt'), {stop}]\n"
+    Path('early.py').write_text(own + 'train_cfg = dict(max_epochs=9)\n')
+    argv = ['early.py', '--work-dir', 'early', '--resume']
+    for step in (4, 9):  # the first of the second and third epoch
+        actions[step] = fail
+        assert run_train(argv) == 2
+        actions.clear()
+    assert run_train(argv) == 0
+    assert [*validations('early')] == [1, 2, 3]
+    assert run_train(argv) == 0  # there is nothing left to do
+    assert [*validations('early')] == [1, 2, 3]
 
 
 def test_gradients_that_are_added_up_are_not_lost(workspace, actions):
@@ -499,10 +527,14 @@ def test_a_run_records_what_repeats_it(workspace, actions, monkeypatch):
     monkeypatch.setenv('MY_SERVICE_TOKEN', 'hidden-in-the-environment')
     options = ['--cfg-options', 'note.api_key=hidden-in-the-command', 'train_cfg.max_epochs=1']
     options += ['note.place=https://me:hidden-in-a-link@example.com/a b']
-    assert run_train(['cls.py', '--work-dir', 'recorded', *options]) == 0
+    Path('noted.py').write_text(
+        "_base_ = './cls.py'\nnote = dict(pair=(dict(token='hidden-in-a-pair'), 1), "
+        "password=['hidden-in-a-list'])\n"
+    )
+    assert run_train(['noted.py', '--work-dir', 'recorded', *options]) == 0
     (file,) = Path('recorded').glob('*/run.json')
     record = json.loads(file.read_text())
-    assert record['command'].startswith('mmlolvit train cls.py --work-dir recorded --cfg-options')
+    assert record['command'].startswith('mmlolvit train noted.py --work-dir recorded --cfg-options')
     assert 'note.api_key=... train_cfg.max_epochs=1' in record['command']
     assert record['command'].endswith(" 'note.place=https://...@example.com/a b'")
     assert record['seed'] == 0 and record['resumed_from'] is None

@@ -130,7 +130,7 @@ class PlacedLoop:
     endless = False
 
     def __init__(self, runner, dataloader: dict, **options):
-        loader = dict(dataloader)
+        loader = dict(dict(batch_size=1), **dataloader)  # PyTorch's default
         sampler = dict(type=PlacedBatchSampler, endless=self.endless)
         sampler |= dict(inner=loader.get('batch_sampler'), drop_last=loader.pop('drop_last', False))
         super().__init__(runner, dict(loader, batch_sampler=sampler), **options)

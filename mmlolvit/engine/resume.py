@@ -2,7 +2,7 @@
 
 import torch
 from mmengine.dist import all_reduce, get_world_size, is_distributed
-from mmengine.hooks import Hook
+from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from .order import EpochLoop, IterLoop
@@ -24,6 +24,7 @@ class TakeUp(Hook):
         # Of this epoch, or of all in a loop over iterations.
         meta['batches'] = getattr(loop, 'batches', meta['iter'] + getattr(loop, 'ahead', 0))
         meta['batch_size'] = images_of_a_batch(loop)
+        meta['patience'] = [(hook.wait_count, float(hook.best_score)) for hook in stops(runner)]
         if 'optimizer' in checkpoint and runner.gradients:
             checkpoint['gradients'] = runner.gradients
 
@@ -38,7 +39,12 @@ class TakeUp(Hook):
         for name, parameter in parameters(runner):
             if name in self.gradients:
                 parameter.grad = self.gradients[name].to(parameter)
-        if not self.meta.get('validated') and self._validates(runner):
+        patience = self.meta.get('patience', ())
+        for hook, (waited, best) in zip(stops(runner), patience, strict=False):  # one may be new
+            hook.wait_count, hook.best_score = waited, best
+        # The best checkpoint is saved before an early stop counts the validation.
+        validated = self.meta.get('validated') and not stops(runner)
+        if not validated and self._validates(runner):
             runner.val_loop.run()
 
     def _find_place(self, runner) -> None:
@@ -71,6 +77,11 @@ class TakeUp(Hook):
         done, end = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
         loop._decide_current_val_interval()
         return done >= max(1, loop.val_begin) and (done == end or not done % loop.val_interval)
+
+
+def stops(runner) -> list[EarlyStoppingHook]:
+    """What ends a training whose measure no longer grows."""
+    return [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
 
 
 def images_of_a_batch(loop) -> int | None:

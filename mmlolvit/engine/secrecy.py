@@ -17,11 +17,17 @@ def hide_argument(argument: str) -> str:
     return LOGIN.sub(f'://{HIDDEN}@', argument)
 
 
-def hide_secrets(node: dict | list) -> None:
-    """Replace, in a config, texts whose key says that they are secret, and logins of URLs."""
-    for key, value in list(node.items() if isinstance(node, dict) else enumerate(node)):
-        if isinstance(value, dict | list):
-            hide_secrets(value)
-        elif isinstance(value, str):
-            secret = isinstance(key, str) and SECRET.search(key)
-            node[key] = HIDDEN if secret else LOGIN.sub(f'://{HIDDEN}@', value)
+def hide_secrets(node, secret: bool = False):
+    """A node of a config without texts under keys that are secret, and without logins of URLs.
+
+    Dicts are changed in place.
+    """
+    if isinstance(node, str):
+        return HIDDEN if secret else LOGIN.sub(f'://{HIDDEN}@', node)
+    if isinstance(node, list | tuple):
+        return type(node)(hide_secrets(item, secret) for item in node)
+    if isinstance(node, dict):
+        for key, value in list(node.items()):
+            named = isinstance(key, str) and SECRET.search(key)
+            node[key] = hide_secrets(value, secret or bool(named))
+    return node
