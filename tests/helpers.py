@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,8 +59,15 @@ class ActAt(Hook):
             action(runner)
 
 
-def send(*signals: int):
-    return lambda runner: [signal.raise_signal(number) for number in signals]
+def send(*signals: int, pause: float = 0.0):
+    """Signals to this process, with a pause of seconds after each."""
+    return lambda runner: [(signal.raise_signal(number), time.sleep(pause)) for number in signals]
+
+
+def children(process: int) -> list[int]:
+    """The processes that one has started, of Linux."""
+    tasks = Path(f'/proc/{process}/task').glob('*/children')
+    return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 def spoil(name: str):

@@ -17,6 +17,8 @@ from mmengine.registry import HOOKS
 
 from mmlolvit.cli.train import main as train
 
+from .helpers import children
+
 CONFIG = """
 _base_ = 'mmlolvit::cls/lolvit_xx_digits.py'
 train_dataloader = dict(
@@ -30,12 +32,6 @@ train_cfg = dict(max_epochs={epochs}, val_interval=1)
 custom_hooks = [dict(type='EMAHook'), dict(type='Watch', every={every})]
 """
 ROWS = []
-
-
-def processes() -> list[int]:
-    """This one and those that it started."""
-    tasks = Path(f'/proc/{os.getpid()}/task').glob('*/children')
-    return [os.getpid(), *(int(child) for task in tasks for child in task.read_text().split())]
 
 
 def memory(process: int) -> int:
@@ -58,7 +54,7 @@ class Watch(Hook):
         self.times.append(time.perf_counter() - self.start)
         if not self.every_n_train_iters(runner, self.every):
             return
-        found = processes()
+        found = [os.getpid(), *children(os.getpid())]
         files = [f for f in Path('soak').rglob('*.*') if f.is_file()]
         sizes = {f: f.stat().st_size / 1e6 for f in files}
         row = dict(

@@ -113,14 +113,20 @@ def test_sigterm_ends_what_runs_and_one_ablation_runs_at_a_time(workspace, capsy
     argv = ['ghost', '--on', 'tiny.py', '--seeds', '0', '--jobs', '1']
     command = [sys.executable, '-m', 'mmlolvit', 'ablate', *argv]
     env = dict(os.environ, OMP_NUM_THREADS='1')
-    first = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    first = subprocess.Popen(
+        command,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
     folder = Path('work_dirs/ablation/tiny/base/seed_0')
     while not list(folder.glob('epoch_*.pth')):
         assert first.poll() is None, first.stdout.read()
         time.sleep(0.1)
     assert main(argv) == 2
     assert 'another ablation runs in work_dirs/ablation' in capsys.readouterr().err
-    first.send_signal(signal.SIGTERM)
+    os.killpg(first.pid, signal.SIGTERM)  # to its training as well, as clusters and terminals do
     first.communicate(timeout=60)
     assert first.returncode == 130
     assert (folder / 'interrupted.pth').is_file()
@@ -156,9 +162,13 @@ def test_suites():
         (['scores'], 'no suite scores, expected some of backbone'),
         (['score', '--on', 'none'], 'config none does not exist'),
         (['score', '--jobs', '0'], '--jobs expects at least 1, got 0'),
+        (['score', '--on', 'a.py', 'b/a.py'], 'two configs are named a, and their runs'),
     ],
 )
 def test_mistakes_are_one_message(workspace, capsys, argv, message):
+    Path('b').mkdir()
+    for path in ('a.py', 'b/a.py'):
+        Path(path).write_text(TINY)
     code = exit_code(main, argv)
     assert (code, message in capsys.readouterr().err) == (2, True)
 

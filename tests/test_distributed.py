@@ -27,7 +27,7 @@ from mmlolvit.datasets.cue import EpochSampler
 from mmlolvit.errors import UserError
 
 from .distributed_worker import gradients
-from .helpers import losses
+from .helpers import children, losses
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / 'tools'
@@ -242,19 +242,25 @@ def test_a_bad_loss_of_one_process_is_left_out_by_all(here, name):
 
 
 @pytest.mark.slow
-def test_a_signal_to_the_launcher_saves(here):
-    command = ['bash', TOOLS / 'dist_train.sh', 'long.py', '2', '--work-dir', 'told']
+@pytest.mark.parametrize('to_all', [False, True], ids=['launcher', 'all'])
+def test_a_signal_saves(here, to_all):
+    """To the launcher alone, or to its processes as well, to which it passes it on."""
+    work_dir = f'told_{to_all}'
+    command = ['bash', TOOLS / 'dist_train.sh', 'long.py', '2', '--work-dir', work_dir]
     process = subprocess.Popen(
         command, env=dict(ENV, PYTHONPATH=str(ROOT)), stdout=subprocess.PIPE, stderr=STDOUT
     )
-    while process.poll() is None and not losses('told'):
+    while process.poll() is None and not losses(work_dir):
         time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
+    told = children(process.pid) if to_all else []
+    assert len(told) == 2 * to_all
+    for number in (*told, process.pid):
+        os.kill(number, signal.SIGTERM)
     said = process.communicate()[0].decode()
     assert process.returncode == 128 + signal.SIGTERM, said
-    assert said.count('told/interrupted.pth; go on with --resume') == 1
+    assert said.count(f'{work_dir}/interrupted.pth; go on with --resume') == 1
     assert 'Traceback' not in said and 'terminate called' not in said
-    assert newest_intact('told') == 'told/interrupted.pth'
+    assert newest_intact(work_dir) == f'{work_dir}/interrupted.pth'
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from mmlolvit.checkpoints import newest_intact, read_checkpoint
 from mmlolvit.cli.train import main as run_train
 from mmlolvit.engine import history
 from mmlolvit.engine.history import BoundedHistory
+from mmlolvit.engine.interrupts import TOGETHER
 from mmlolvit.engine.order import PlacedBatchSampler, SeededItems
 from mmlolvit.engine.saving import INTERRUPTED, UNFINISHED, write_safely
 from mmlolvit.errors import UserError
@@ -251,16 +252,20 @@ def test_gradients_that_are_added_up_are_not_lost(workspace, actions):
     assert losses('added') != pytest.approx(losses('whole_cls'), abs=1e-5)
 
 
-def test_a_second_signal_ends_at_once(workspace):
-    code = (
+@pytest.mark.parametrize(
+    ('pause', 'code'), [(0.0, 128 + signal.SIGTERM), (TOGETHER, -signal.SIGTERM)]
+)
+def test_a_second_signal_ends_at_once_if_it_is_another(workspace, pause, code):
+    work_dir = f'twice_{code}'
+    program = (
         'import signal; from tests.test_engine import ActAt, send, run_train\n'
-        'ActAt.actions[2] = send(signal.SIGTERM, signal.SIGTERM)\n'
-        'raise SystemExit(run_train(["cls.py", "--work-dir", "twice"]))'
+        f'ActAt.actions[2] = send(signal.SIGTERM, signal.SIGTERM, pause={pause})\n'
+        f'raise SystemExit(run_train(["cls.py", "--work-dir", "{work_dir}"]))'
     )
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
-    done = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGTERM, done.stderr
-    assert not Path('twice', INTERRUPTED).exists()
+    done = subprocess.run([sys.executable, '-c', program], env=env, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert Path(work_dir, INTERRUPTED).exists() == (code > 0)
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
@@ -506,6 +511,15 @@ def test_a_dry_run_reports_and_keeps_nothing(workspace, task, capsys):
     assert set(Path().rglob('*')) == before
 
 
+def test_a_dry_run_goes_on_from_what_it_is_told(workspace, capsys):
+    options = ['--cfg-options', 'default_hooks.checkpoint=None']
+    assert run_train(['seg.py', '--work-dir', 'whole_seg', '--dry-run', '--resume', *options]) == 0
+    said = capsys.readouterr().out
+    assert 'warning: no step is left to make' in said and 'random weights' not in said
+    assert run_train(['seg.py', '--work-dir', 'dry', '--dry-run', *options]) == 0
+    assert 'warning: no checkpoint will be saved' in capsys.readouterr().out
+
+
 def test_a_dry_run_says_what_looks_wrong(workspace, actions, capsys):
     options = ['auto_scale_lr.base_batch_size=256', 'model.backbone.frozen_stages=1']
     options += ['train_cfg.max_epochs=1000000', 'default_hooks.checkpoint.max_keep_ckpts=-1']
@@ -526,7 +540,11 @@ def test_a_dry_run_says_what_looks_wrong(workspace, actions, capsys):
 def test_a_run_records_what_repeats_it(workspace, actions, monkeypatch):
     monkeypatch.setenv('MY_SERVICE_TOKEN', 'hidden-in-the-environment')
     options = ['--cfg-options', 'note.api_key=hidden-in-the-command', 'train_cfg.max_epochs=1']
-    options += ['note.place=https://me:hidden-in-a-link@example.com/a b']
+    options += [
+        'note.place=https://me:hidden-in-a-link@example.com/a b',
+        'note.password=9876501234',
+    ]
+    options += ['--cfg-options=note.token=hidden-in-one-argument']
     Path('noted.py').write_text(
         "_base_ = './cls.py'\nnote = dict(pair=(dict(token='hidden-in-a-pair'), 1), "
         "password=['hidden-in-a-list'])\n"
@@ -536,7 +554,8 @@ def test_a_run_records_what_repeats_it(workspace, actions, monkeypatch):
     record = json.loads(file.read_text())
     assert record['command'].startswith('mmlolvit train noted.py --work-dir recorded --cfg-options')
     assert 'note.api_key=... train_cfg.max_epochs=1' in record['command']
-    assert record['command'].endswith(" 'note.place=https://...@example.com/a b'")
+    assert " 'note.place=https://...@example.com/a b' " in record['command']
+    assert record['command'].endswith(' --cfg-options=note.token=...')
     assert record['seed'] == 0 and record['resumed_from'] is None
     assert record['packages']['torch'] == torch.__version__.partition('+')[0]
     assert record['environment']['python'] == platform.python_version()
@@ -545,7 +564,8 @@ def test_a_run_records_what_repeats_it(workspace, actions, monkeypatch):
     assert json.loads(whole.read_text())['data'] == record['data']
     written = [file for file in Path('recorded').rglob('*') if file.is_file()]
     assert {'.log', '.json', '.py', '.pth'} <= {file.suffix for file in written}
-    assert not any(b'hidden-in' in file.read_bytes() for file in written)
+    for secret in (b'hidden-in', b'9876501234'):
+        assert not any(secret in file.read_bytes() for file in written)
 
 
 class Endless(SequentialSampler):
@@ -585,6 +605,15 @@ def test_batches_from_any_place_on_are_those_of_the_whole(endless, passed):
     ]
     assert len({pair for batch in whole for pair in batch}) == sum(map(len, whole))
     assert batches(passed, 12 - passed) == whole[passed:]
+
+
+@pytest.mark.parametrize('endless', [False, True], ids=['restarted', 'infinite'])
+def test_no_batch_is_an_error(endless):
+    sampler = PlacedBatchSampler(
+        SequentialSampler(range(3)), batch_size=4, drop_last=True, endless=endless
+    )
+    with pytest.raises(UserError, match='no batch to train on: 3 images for batches of 4'):
+        next(iter(sampler))
 
 
 def run_short_form(command: str) -> None:

@@ -73,6 +73,27 @@ def test_of_a_resumed_run_the_later_folder_counts(tmp_path):
     assert run.metrics['coco/bbox_mAP'] == {10: 0.1, 20: 0.2, 30: 0.3}
 
 
+@pytest.mark.parametrize('cut', ['in the validation', 'in the next epoch'])
+def test_a_run_by_epochs_that_resumed_with_a_validation(tmp_path, cut):
+    before = list(by_epoch((1, 2, 3), 10))
+    validation = before[-1]
+    before += [dict(loss=1.0, epoch=4, iter=35, step=35)]
+    write_log(tmp_path, '20260101_000000', before[: -2 if cut == 'in the validation' else None])
+    write_log(tmp_path, '20260102_000000', [validation, *by_epoch((4,), 10)])
+    (run,) = read_runs([str(tmp_path)])
+    assert list(run.training['loss']) == [5, 10, 15, 20, 25, 30, 35, 40]
+    assert run.metrics['coco/bbox_mAP'] == pytest.approx({10: 0.1, 20: 0.2, 30: 0.3, 40: 0.4})
+
+
+def test_a_run_by_iterations_that_resumed_with_a_validation(tmp_path):
+    before, after = by_iteration([20, 25], [40.0, 50.0]), by_iteration([25, 30], [51.0, 60.0])
+    write_log(tmp_path, '20260101_000000', before)
+    write_log(tmp_path, '20260102_000000', [dict(mIoU=41.0, step=20), *after])
+    (run,) = read_runs([str(tmp_path)])
+    assert list(run.training['loss']) == [20, 25, 30]
+    assert run.metrics['mIoU'] == {20: 41.0, 25: 51.0, 30: 60.0}
+
+
 def test_a_run_that_was_started_anew_is_the_new_one(tmp_path):
     write_log(tmp_path, '20260101_000000', by_epoch((1, 2, 3), 10))
     write_log(tmp_path, '20260102_000000', by_epoch((1,), 10, loss=5.0))

@@ -1,4 +1,4 @@
-# For ablations on a CPU: the smallest net, 12 epochs, one thread.
+# For ablations on a CPU: the smallest net, 12 epochs, no data workers.
 _base_ = './lolvit_x_cue_far.py'
 
 model = dict(backbone=dict(arch='xx'), head=dict(in_channels=352))

@@ -78,9 +78,14 @@ def plan(
     configs: Sequence[str], variants: Sequence[Variant], seeds: Sequence[int], folder: Path
 ) -> list[Run]:
     """The runs, seed by seed, with their configs written; raises UserError where one is wrong."""
+    bases = {config: find_config(config) for config in configs}
+    stems = [Path(base).stem for base in bases.values()]
+    if twice := {stem for stem in stems if stems.count(stem) > 1}:
+        raise UserError(
+            f'two configs are named {", ".join(sorted(twice))}, and their runs would share a folder'
+        )
     runs = []
-    for config in configs:
-        base = find_config(config)
+    for config, base in bases.items():
         for variant in variants:
             place = folder / Path(base).stem
             file = place / variant.name / f'{variant.name}.py'
@@ -88,7 +93,7 @@ def plan(
             write_whole(file, variant.config(base))
             cfg, task = load_config(str(file), {}, ('model', 'train_dataloader'))
             require_same(file.with_name('whole.txt'), cfg.pretty_text)
-            for seed in seeds:
+            for seed in dict.fromkeys(seeds):
                 runs.append(Run(config, variant, seed, file.parent / f'seed_{seed}', task.metric))
     return sorted(runs, key=lambda run: run.seed)
 
@@ -142,8 +147,9 @@ def _train(run: Run, place: int, jobs: int, running: set[subprocess.Popen]) -> s
     command += ['--work-dir', str(run.folder), '--cfg-options', f'randomness.seed={run.seed}']
     threads = max(1, (os.cpu_count() or 1) // jobs)
     env = dict(os.environ, OMP_NUM_THREADS=str(threads))
-    if torch.cuda.is_available():
-        env['CUDA_VISIBLE_DEVICES'] = str(place % torch.cuda.device_count())
+    if number := torch.cuda.device_count():
+        visible = env.get('CUDA_VISIBLE_DEVICES') or ','.join(map(str, range(number)))
+        env['CUDA_VISIBLE_DEVICES'] = visible.split(',')[place % number]
     run.folder.mkdir(parents=True, exist_ok=True)
     with open(run.folder / 'output.txt', 'w') as output:
         process = subprocess.Popen(command, env=env, stdout=output, stderr=output)

@@ -80,10 +80,12 @@ def read_run(name: str, folder: Path) -> Run:
             f'YYYYMMDD_HHMMSS/{LOG} that has at least one line'
         )
     per_epoch = find_epoch(pieces)
-    training, metrics = {}, {}
+    training, metrics, last = {}, {}, {}
     for piece in pieces:
-        placed = list(place_records(piece, per_epoch))
-        start = min(step for step, _ in placed)
+        placed = list(place_records(piece, per_epoch, last))
+        trained = [record for record in piece if 'iter' in record]
+        last = trained[-1] if trained else last
+        start = min(step for step, record in placed if not trained or 'iter' in record)
         for curves in (training, metrics):
             for key, values in curves.items():
                 curves[key] = {step: value for step, value in values.items() if step < start}
@@ -128,17 +130,24 @@ def find_epoch(pieces: list[list[dict]]) -> int | None:
     return round(median(distances)) if distances else longest
 
 
-def place_records(records: list[dict], per_epoch: int | None) -> Iterator[tuple[int, dict]]:
-    """Each record with its iteration before it.
+def place_records(
+    records: list[dict], per_epoch: int | None, last: dict
+) -> Iterator[tuple[int, dict]]:
+    """Each record with its iteration before it; ``last`` is what training logged before them.
 
-    Validation logs the iteration or, by default even where nothing else counts them, epochs.
+    Validation logs the iteration or, by default even where nothing else counts them, epochs. One
+    that was cut off is the first record after a resume.
     """
-    step = epoch = 0
+    following = next((record for record in records if 'iter' in record), last)
+    step, epoch = last.get('step', 0), following.get('epoch', 0)
+    resumed = True
     for record in records:
         if 'iter' in record:
-            step, epoch = record['step'], record.get('epoch', 0)
+            step, epoch, resumed = record['step'], record.get('epoch', 0), False
             yield step, record
         elif per_epoch and record['step'] <= max(epoch, 1):
             yield record['step'] * per_epoch, record
+        elif resumed:
+            yield record['step'] or step, record
         else:
             yield max(step, record['step']), record

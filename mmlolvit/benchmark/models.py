@@ -21,7 +21,7 @@ from ..errors import UserError
 from ..models import LOLViT
 from ..models.lolvit import ARCHS
 from ..tasks import TASKS
-from ..zoo import find_config, read_config
+from ..zoo import find_config, list_models, read_config
 
 OURS = 'lolvit_'
 MMPRETRAIN = 'mmpretrain:'
@@ -48,7 +48,8 @@ def build(name: str, training: bool = False) -> Subject:
 
     Args:
         name (str): Ours, 'lolvit_x' or with options of FWA 'lolvit_x:score=softmax,window=7'; the
-            path of a config; 'mmpretrain:' and a name of mmpretrain's; or a name of timm's.
+            path of a config or the name of one of the package; 'mmpretrain:' and a name of
+            mmpretrain's; or a name of timm's.
         training (bool): As it is trained, nothing folded.
 
     Raises:
@@ -57,7 +58,7 @@ def build(name: str, training: bool = False) -> Subject:
     """
     check_name(name)
     torch.manual_seed(0)
-    if name.endswith('.py'):
+    if is_config(name):
         return _from_config(name, training)
     if name.startswith(OURS):
         arch, _, options = name.removeprefix(OURS).partition(':')
@@ -74,9 +75,14 @@ def build(name: str, training: bool = False) -> Subject:
     return Subject(net, net, lambda x: _cross_entropy(net(x)))
 
 
+def is_config(name: str) -> bool:
+    """Whether a name is that of a config: a file's, or of one of the package."""
+    return name.endswith('.py') or name in list_models()
+
+
 def check_name(name: str) -> None:
     """Raise UserError on a name that the installed libraries do not know."""
-    if name.endswith('.py'):
+    if is_config(name):
         find_config(name)
     elif name.startswith(OURS):
         arch, _, options = name.removeprefix(OURS).partition(':')

@@ -31,7 +31,16 @@ PACKAGE = Path(__file__).parents[1]
 
 
 class CfgOptions(DictAction):
-    """MMEngine's ``key=value`` action, with argparse's way of refusing what it cannot read."""
+    """MMEngine's ``key=value`` action, with argparse's way of refusing what it cannot read.
+
+    A value that is no list keeps its spaces, as paths have them.
+    """
+
+    @staticmethod
+    def _parse_iterable(value: str):
+        if ',' in value or value.strip('\'"').startswith(('(', '[')):
+            return DictAction._parse_iterable(value)
+        return DictAction._parse_int_float_bool(value.strip('\'"'))
 
     def __call__(self, parser, namespace, values, option_string=None):
         try:

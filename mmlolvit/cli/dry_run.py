@@ -98,7 +98,10 @@ class Rehearsal(Hook):
         """The size of a checkpoint, and of all that will lie there at once."""
         if not is_main_process():  # which alone saves
             return ''
-        hook = next(hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
+        hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+        if hook is None:
+            self.warnings.append('no checkpoint will be saved: the config has no CheckpointHook')
+            return 'disk: nothing is saved'
         sizes = []
         for with_optimizer in (True, False):
             runner.save_checkpoint(

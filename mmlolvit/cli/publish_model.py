@@ -17,8 +17,8 @@ from .common import check_writable, exits, take_checkpoint
 @exits
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        description='Write the weights of a checkpoint alone: those of the EMA where the run had '
-        'one, no optimizer, and no pickled objects.'
+        description='Write the weights of a checkpoint, those of the EMA where the run had one, '
+        'with its classes and config; no optimizer, and no pickled objects.'
     )
     take_checkpoint(parser)
     parser.add_argument('out', metavar='OUT.pth', help='the hash of the content joins the name')

@@ -152,12 +152,14 @@ def main(argv: list[str] | None = None) -> int:
 def rehearse(cfg: Config, args: argparse.Namespace, task: Task) -> int:
     """What --dry-run does: a training that ends after a few steps, in a folder that goes."""
     rehearsal = Rehearsal(cfg.work_dir)
+    args.resume = find_checkpoint(cfg, args.resume)
     with tempfile.TemporaryDirectory() as cfg.work_dir:
         runner = build(cfg, args, task)
         for hook in (SeedIterations(), BadNumbers(), OneModel(), rehearsal):
             runner.register_hook(hook)
         with suppress(Done):
             runner.train()
+            rehearsal.warnings.append('no step is left to make')
         rehearsal.warnings += filter(None, [describe_random_start(cfg, args, task)])
         main_process = is_main_process()
         leave()
@@ -234,16 +236,18 @@ def use_tensorboard(cfg: Config, task: Task) -> None:
     cfg.visualizer.vis_backends = backends
 
 
-def find_start(cfg: Config, resume: str | None) -> dict | None:
-    """Set where training starts; the weights that must fit the model if it is resumed.
+def find_checkpoint(cfg: Config, resume: str | None) -> str | None:
+    """What --resume names: a checkpoint, '' for the newest intact one, or None for a new run."""
+    if resume != '':
+        return resume
+    found = [newest_intact(cfg.work_dir) if is_main_process() else None]
+    broadcast_object_list(found)  # a process that does not see it ends with an error
+    return found[0]
 
-    `resume` is a checkpoint, '' for the newest intact one in the work dir, or None for a new run.
-    """
-    path = resume
-    if resume == '':
-        found = [newest_intact(cfg.work_dir) if is_main_process() else None]
-        broadcast_object_list(found)  # a process that does not see it ends with an error
-        path = found[0]
+
+def find_start(cfg: Config, resume: str | None) -> dict | None:
+    """Set where training starts; the weights that must fit the model if it is resumed."""
+    path = find_checkpoint(cfg, resume)
     if not path:
         return None
     checkpoint = read_training_state(path)

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from contextlib import contextmanager
 
@@ -14,6 +15,7 @@ from .resume import unfinished_gradients
 from .saving import INTERRUPTED, require_folder
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)  # of a cluster that wants its nodes back, and of Ctrl-C
+TOGETHER = 1.0  # seconds in which signals are one: a launcher passes on what all processes get
 
 
 class Interrupted(Exception):
@@ -52,7 +54,7 @@ class EndOnSignal(Hook):
     def __init__(self):
         self.process = os.getpid()
         self.before = {}  # handlers
-        self.received = 0
+        self.received, self.time = 0, 0.0
         self.shared = 0  # batches of a validation that every process has
 
     @contextmanager
@@ -69,10 +71,13 @@ class EndOnSignal(Hook):
     def _note(self, number: int, frame) -> None:
         if os.getpid() != self.process:  # one that loads data, and has just begun
             return
+        now = time.monotonic()
+        if self.received and now - self.time < TOGETHER:
+            return
         if self.received:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self.received = number
+        self.received, self.time = number, now
         if os.name == 'posix':  # or PyTorch raises, where a process that loads data ends now
             self.before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if get_rank() == 0:

@@ -16,6 +16,8 @@ from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
+from ..errors import UserError
+
 
 def set_seed(*numbers: int) -> None:
     """Seed Python's, NumPy's and PyTorch's generators of the CPU from non-negative numbers."""
@@ -92,6 +94,11 @@ class PlacedBatchSampler(BatchSampler):
                         (epoch + place // self.images, index)
                         for place, index in zip(places, batch, strict=True)
                     ]
+            if not number:
+                raise UserError(
+                    f'no batch to train on: {self.images} images for batches of {self.batch_size}, '
+                    'and drop_last leaves out one that is not full; make the batches smaller'
+                )
             if not self.endless:
                 return
             passed = max(0, passed - number)
