@@ -10,7 +10,7 @@ import cv2
 import matplotlib
 import numpy as np
 
-SIDE = 320  # px that the image in a picture has at least
+SIDE = 320  # px that the image in a picture has at least, unless it is long and thin
 BARS = 5  # classes
 INK, PAPER, BAR, RIGHT = (30, 30, 30), (255, 255, 255), (70, 120, 190), (60, 150, 80)
 LINE = 22  # px from one line of text to the next
@@ -29,6 +29,8 @@ def draw_class(visualizer, image: np.ndarray, sample, score_thr: float) -> np.nd
         write(strip, ', '.join(names), (8, LINE))
         return np.concatenate((image, strip))
     image = enlarge(image)
+    below = max(0, SIDE - image.shape[0])
+    image = np.pad(image, ((0, below), (0, 0), (0, 0)), constant_values=PAPER[0])
     scores, labels = sample.pred_score.topk(min(BARS, len(sample.pred_score)))
     truth = set(sample.gt_label.tolist()) if 'gt_label' in sample else set()
     panel = np.full((image.shape[0], SIDE, 3), PAPER, np.uint8)
@@ -125,7 +127,7 @@ def distinct_colors(number: int) -> list[list[int]]:
     return (np.array(colors) * 255).round().astype(int).tolist()
 
 
-def enlarge(image: np.ndarray, longest: float = math.inf) -> np.ndarray:
+def enlarge(image: np.ndarray, longest: int = 4 * SIDE) -> np.ndarray:
     """A small image by a whole factor, its pixels as squares; no side longer than ``longest``."""
     factor = -(-SIDE // min(image.shape[:2]))
     factor = max(min(factor, longest // max(image.shape[:2])), 1)

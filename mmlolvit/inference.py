@@ -24,7 +24,7 @@ from .checkpoints import read_checkpoint, require_equal
 from .cli.data import find_type, first_dataset
 from .deploy.onnx import use_exported
 from .errors import UserError
-from .images import why_unreadable
+from .images import max_pixels, why_unreadable
 from .tasks import Task
 from .zoo import load_config
 
@@ -131,8 +131,11 @@ class Predictor:
             `map` (H, W), the class of each pixel.
 
         Raises:
-            UserError: On a file that is no image, and on arrays of another form.
+            UserError: On a file that is no image, on arrays of another form, and on a batch size
+                of less than 1.
         """
+        if batch_size < 1:
+            raise UserError(f'batch_size must be at least 1, got {batch_size}')
         if isinstance(images, Image):
             return self([images], batch_size)[0]
         read = map(self.read, images)
@@ -141,8 +144,8 @@ class Predictor:
     def read(self, image: Image) -> dict:
         """An image, its pixels (H, W, 3) under `img`, and `prepared`, as the model takes it.
 
-        Raises UserError for what is no image, and where a side of a long, thin one would shrink to
-        nothing.
+        Raises UserError for what is no image, and for a long, thin one whose side would shrink to
+        nothing, or grow beyond the pixels that an image may have.
         """
         if isinstance(image, np.ndarray):
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
@@ -166,13 +169,15 @@ class Predictor:
         data = dict(image)
         for transform in self.transforms:
             try:
+                if find_pixels(transform, image['img']) > max_pixels():
+                    raise UserError(f'it would have more than {max_pixels()} pixels')
                 data = transform(data)
-            except cv2.error as error:
+            except (cv2.error, UserError) as error:
                 height, width = image['img'].shape[:2]
                 where = image.get('img_path') or 'an image'
                 raise UserError(
                     f'{where} of {width} x {height} px cannot be prepared for the model by '
-                    f'{type(transform).__name__}: {error.err}'
+                    f'{type(transform).__name__}: {getattr(error, "err", error)}'
                 ) from error
         return data
 
@@ -204,6 +209,14 @@ class Predictor:
         if self._visualizer is None:
             self._visualizer = self.task.make_visualizer(self.cfg, self.meta)
         return self.task.draw(self._visualizer, image[..., ::-1], sample, score_thr)
+
+
+def find_pixels(transform, image: np.ndarray) -> int:
+    """Of an image (H, W, 3) after a transform that sets its shorter side; 0 of other transforms."""
+    if getattr(transform, 'edge', None) != 'short':
+        return 0
+    short, long = sorted(image.shape[:2])
+    return transform.scale**2 * long // short
 
 
 def _test_pipeline(cfg: Config) -> list[dict]:

@@ -24,7 +24,7 @@ def write_coco(root: Path) -> None:
         images = [dict(id=i, file_name=f'{i}.jpg', height=480, width=640) for i in range(3)]
         annotations = [
             dict(
-                id=10 * image['id'] + n,
+                id=10 * image['id'] + n + 1,
                 image_id=image['id'],
                 category_id=n + 1,
                 bbox=(x, y, w, h),

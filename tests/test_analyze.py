@@ -14,6 +14,7 @@ from mmlolvit.analysis.charts import draw_classes, draw_confusion
 from mmlolvit.analysis.results import BoxResults, MapResults, match
 from mmlolvit.cli.analyze_results import main
 from mmlolvit.cli.test import main as run_test
+from mmlolvit.errors import UserError
 
 from .helpers import exit_code, inside, threads
 
@@ -119,6 +120,18 @@ def test_the_truth_as_a_prediction_has_no_faults(workspace):
 
 
 @pytest.mark.slow
+def test_measures_that_are_no_number_or_not_there(workspace, capsys):
+    """A confusion matrix of tools/test.py, and boxes that were not judged."""
+    content = json.loads(Path(predict('cls')).read_text())
+    content['metrics']['confusion_matrix/result'] = [[1, 0], [0, 1]]
+    Path('matrix.json').write_text(json.dumps(content))
+    assert main([config('cls'), 'matrix.json', '--out', 'matrix', *FEW]) == 0
+    assert '| confusion_matrix/result | - ' in capsys.readouterr().out
+    analyze('mask', 'segm', *FEW, 'test_evaluator.metric=segm')
+    assert Path('segm/report.md').is_file()
+
+
+@pytest.mark.slow
 def test_pictures_of_an_earlier_call_are_gone(workspace):
     analyze('cls', 'twice', '--worst', '5')
     analyze('cls', 'twice', '--worst', '1')
@@ -160,6 +173,14 @@ def test_ignored_pixels_are_not_counted():
     assert matrix.tolist() == [[1, 0], [1, 1]]
 
 
+def test_predictions_of_no_class_are_refused():
+    results = object.__new__(MapResults)
+    results.classes, results.ignored = ('a', 'b'), 255
+    assert results.count(np.array([[255, 1]]), np.array([[2, 1]])).sum() == 1
+    with pytest.raises(UserError, match='predicts class 2, and the test set has classes 0 to 1'):
+        results.count(np.array([[0, 1]]), np.array([[2, 1]]))
+
+
 @pytest.mark.parametrize('number', [1, 30, 300])
 def test_any_number_of_classes_is_drawn(number):
     names = [f'a class of name {i}' for i in range(number)]
@@ -178,6 +199,8 @@ def test_mistakes_are_one_message(workspace, capsys):
     content = json.loads(Path(good).read_text())
     content['predictions'].reverse()
     Path('turned.json').write_text(json.dumps(content))
+    content['predictions'][0]['top_scores'][0] = None  # as NaN is written
+    Path('nan.json').write_text(json.dumps(content))
     Path('text.json').write_text('no JSON')
     Path('other.json').write_text('[]')
     capsys.readouterr()
@@ -188,6 +211,7 @@ def test_mistakes_are_one_message(workspace, capsys):
         ([config('cls'), 'other.json'], 'other.json holds no metrics and predictions'),
         ([config('seg'), good], 'number 0 of its predictions lacks map_png'),
         ([config('cls'), 'turned.json', *FEW], 'number 0 of turned.json is '),
+        ([config('cls'), 'nan.json', *FEW], 'number 0 of its predictions has scores of NaN'),
         ([config('cls'), good], 'has 12 predictions, the test set'),
         ([config('cls'), good, '--worst', '-1'], '--worst expects 0 or more'),
         ([config('cls'), good, '--out', 'text.json', *FEW], 'cannot write to the folder'),

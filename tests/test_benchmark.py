@@ -171,6 +171,17 @@ def test_no_compiler_is_named(monkeypatch, capsys):
     not (torch.backends.mkldnn.is_available() and shutil.which('g++')),
     reason='needs oneDNN and a C++ compiler',
 )
+@pytest.mark.parametrize('faster', runtimes.LAYOUTS)
+def test_a_training_step_runs_in_the_layout_that_is_told(monkeypatch, faster):
+    seconds = iter([float(layout != faster) for layout in runtimes.LAYOUTS for _ in range(3)])
+    monkeypatch.setattr(runtimes, 'timed', lambda run, device: next(seconds))
+    subject = build('lolvit_xx', training=True)
+    found = runtimes.eager(subject, torch.randn(2, 3, 64, 64), 'fp32', training=True)
+    weight = next(p for p in subject.net.parameters() if p.dim() == 4 and p.shape[1] > 1)
+    assert found.layout == faster
+    assert weight.is_contiguous(memory_format=runtimes.LAYOUTS[faster])
+
+
 def test_compiled_models_have_their_weights_packed():
     torch._dynamo.reset()
     run = runtimes.compiled(build('lolvit_xx', False), torch.randn(1, 3, 64, 64), 'fp32', False).run

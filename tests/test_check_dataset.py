@@ -4,6 +4,7 @@ import gc
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -95,6 +96,13 @@ def drop_iscrowd() -> None:
         annotations=lambda boxes: [
             {key: box[key] for key in box if key != 'iscrowd'} for box in boxes
         ],
+    )
+
+
+def number_annotations(name: Callable) -> None:
+    edit(
+        COCO / 'annotations/instances_val2017.json',
+        annotations=lambda boxes: [dict(box, id=name(n)) for n, box in enumerate(boxes)],
     )
 
 
@@ -212,6 +220,11 @@ FAULTS = {
         f'val_evaluator.ann_file={COCO_TRAIN}',
     ),
     'no iscrowd': (DET, drop_iscrowd, ('val_evaluator reads', 'iscrowd', 'set it to 0')),
+    'annotations numbered from 0': (
+        DET,
+        lambda: number_annotations(lambda n: n),
+        ('val_evaluator reads', 'takes an annotation of id 0 for none', 'from 1'),
+    ),
     'large head': (
         DET,
         lambda: None,
@@ -452,6 +465,11 @@ REFUSED = {
         f'val_evaluator.ann_file={COCO_TRAIN}',
     ),
     'no iscrowd': (DET, drop_iscrowd, ('val_evaluator reads', 'iscrowd', 'set it to 0')),
+    'annotations numbered in words': (
+        DET,
+        lambda: number_annotations(str),
+        ('val_evaluator reads', "takes an annotation of id '0' for none"),
+    ),
     'small head': (
         DET,
         lambda: None,
@@ -548,6 +566,17 @@ def test_a_sample_is_refused_inside_test_time_augmentation_too(trees, tmp_path):
     assert len(dataset[1]['inputs']) == 12  # of six sizes, each flipped too
 
 
+def test_class_folders_may_be_links(trees, tmp_path, capsys):
+    shutil.copytree(trees[CLS], tmp_path, dirs_exist_ok=True)
+    for split in ('train', 'val'):
+        Path(f'data/digits/{split}').rename(f'{split}_elsewhere')
+        Path(f'data/digits/{split}').mkdir()
+        for folder in Path(f'{split}_elsewhere').resolve().iterdir():
+            Path(f'data/digits/{split}', folder.name).symlink_to(folder)
+    assert check([path_of(CLS), '--cfg-options', *HERE]) == 0
+    assert 'error: ' not in capsys.readouterr().out
+
+
 def test_a_category_that_the_config_leaves_out_is_told(trees, tmp_path, capfd):
     shutil.copytree(trees[DET], tmp_path, dirs_exist_ok=True)
     edit(categories=lambda names: [*names, dict(id=99, name='helmet')])
@@ -575,7 +604,12 @@ def write_mine_coco(root: Path) -> None:
         (root / split / 'a.jpg').write_bytes(jpeg(96, 128, 0, split))
         boxes = [
             dict(
-                id=i, image_id=0, category_id=name['id'], bbox=[8, 8, 60, 60], area=3600, iscrowd=0
+                id=i + 1,
+                image_id=0,
+                category_id=name['id'],
+                bbox=[8, 8, 60, 60],
+                area=3600,
+                iscrowd=0,
             )
             for i, name in enumerate(names)
         ]

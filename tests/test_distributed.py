@@ -274,7 +274,15 @@ def test_nothing_is_warned_of(here):
     output = Path('output.txt').read_text()
     assert 'do not match bucket view strides' not in output
     assert 'destroy_process_group' not in output
-    assert 'NUM_THREADS' not in output
+
+
+def test_processes_have_one_thread_unless_told(tmp_path, monkeypatch):
+    """Without a warning of torchrun's that it chose so."""
+    for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / 'tell.py').write_text("import os; print(os.environ['OMP_NUM_THREADS'])")
+    said = script('torchrun.sh', '2', tmp_path / 'tell.py', PYTHON=sys.executable)
+    assert said == (['1', '1'], 0, '')
 
 
 def test_processes_draw_different_fresh_images(monkeypatch):
@@ -423,6 +431,14 @@ def test_dist_test_starts_a_process_on_each_gpu_of_each_node(programs):
         *('--nproc-per-node=8', str(TOOLS / 'test.py'), 'c.py', 'c.pth'),
         *('--launcher', 'pytorch', '--tta'),
     ]
+
+
+@pytest.mark.parametrize('missing', ['NODE_RANK', 'MASTER_ADDR'])
+def test_several_nodes_are_told_apart(programs, missing):
+    nodes = dict(NNODES='2', NODE_RANK='1', MASTER_ADDR='first')
+    del nodes[missing]
+    said, code, errors = script('dist_train.sh', 'c.py', '8', **programs, **nodes)
+    assert (said, code) == ([], 2) and 'NNODES=2: set NODE_RANK, from 0 on, and MASTER' in errors
 
 
 def test_slurm_train_asks_for_the_gpus(programs):

@@ -18,9 +18,16 @@ from mmengine.structures import BaseDataElement
 from torch.torch_version import TorchVersion
 
 from mmlolvit.cli.export_onnx import main as run_export
-from mmlolvit.cli.test import check_classes
+from mmlolvit.cli.test import check_number, check_order
 from mmlolvit.cli.test import main as run_test
-from mmlolvit.deploy.graphs import Classify, Detect, Segment, SegmentLogits, free_sizes
+from mmlolvit.deploy.graphs import (
+    Classify,
+    Detect,
+    Segment,
+    SegmentLogits,
+    free_sizes,
+    swaps_channels,
+)
 from mmlolvit.deploy.onnx import OnnxModel, export_onnx, open_model, read_metadata, run
 from mmlolvit.errors import UserError
 from mmlolvit.models import FastWindowAttention, LOLViT
@@ -389,6 +396,30 @@ def windows_of_2(n):
     return place.clamp(max=n - 1), place < n
 
 
+@pytest.mark.parametrize('name', [CLASSIFIER, 'det/retinanet_lolvit_x_digits', FPN])
+def test_of_each_library_it_is_known_who_swaps_channels(name):
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    init_default_scope(cfg.default_scope)
+    for swaps in (True, False):
+        key = 'to_rgb' if name == CLASSIFIER else 'bgr_to_rgb'
+        settings = dict(cfg.model.get('data_preprocessor') or cfg.data_preprocessor)
+        settings.setdefault('type', 'ClsDataPreprocessor')
+        assert swaps_channels(MODELS.build(settings | {key: swaps})) is swaps
+
+
+def test_classes_of_another_order_are_refused():
+    def check(*names):
+        check_order(('ant', 'bee', 'ant'), SimpleNamespace(metainfo=dict(classes=names)))
+
+    for same in (('ant', 'bee', 'ant'), ('ant', 'bee'), ('ant', 'bee', 'lynx')):
+        check(*same)
+    for other in (('bee', 'ant'), ('ant', 'ant', 'bee')):
+        with pytest.raises(
+            UserError, match=r'has the number . in the data set, and . in the model'
+        ):
+            check(*other)
+
+
 @exports
 @pytest.mark.slow
 def test_a_data_set_of_other_classes_is_refused(workspace):
@@ -396,7 +427,7 @@ def test_a_data_set_of_other_classes_is_refused(workspace):
     assert run_export(argv) == 0
     model, dataset = OnnxModel('c.onnx'), SimpleNamespace(metainfo=dict(classes=('cat', 'dog')))
     with pytest.raises(UserError, match='the model has 10 classes, the data set 2'):
-        check_classes(model, dataset)
+        check_number(model.metadata['classes'], dataset)
     assert copy.deepcopy(model) is model  # the EMA hook of a config copies
 
 

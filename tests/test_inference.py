@@ -16,11 +16,16 @@ from mmengine.registry import MODELS, init_default_scope
 from pycocotools.coco import COCO
 
 import mmlolvit
+from mmlolvit.cli.answers import find_id
+from mmlolvit.cli.infer import find_files
 from mmlolvit.cli.infer import main as infer
 from mmlolvit.cli.main import COMMANDS
 from mmlolvit.cli.main import main as command
 from mmlolvit.cli.test import main as run_test
+from mmlolvit.drawing import enlarge
 from mmlolvit.errors import UserError
+from mmlolvit.inference import Predictor
+from mmlolvit.tasks import TASKS
 from mmlolvit.zoo import CONFIGS, find_config, read_config
 
 from .helpers import exit_code, inside, threads
@@ -140,15 +145,29 @@ def test_a_video_becomes_one(workspace, capsys):
     assert [line['frame'] for line in lines] == list(range(5))
     drawn = cv2.VideoCapture('clip_out/pictures/clip.mp4')
     assert (drawn.get(cv2.CAP_PROP_FRAME_COUNT), drawn.get(cv2.CAP_PROP_FPS)) == (5, 10)
-    masks = sorted(path.name for path in Path('clip_out/masks').iterdir())
-    assert masks == [f'clip_{i:06d}.png' for i in range(5)]
+    masks = sorted(path.name for path in Path('clip_out/masks/clip').iterdir())
+    assert masks == [f'{i:06d}.png' for i in range(5)]
     assert run([NAMES['seg'], 'seg.pth', 'mixed/text.mp4'], capsys)[0] == 2
+
+    cut = cv2.VideoWriter('cut.avi', cv2.VideoWriter_fourcc(*'MJPG'), 66.667, (160, 160))
+    for frame in frames:
+        cut.write(frame)
+    cut.release()
+    content = Path('cut.avi').read_bytes()
+    Path('cut.avi').write_bytes(content[: len(content) // 2])
+    code, err = run([NAMES['seg'], 'seg.pth', 'cut.avi', '--out', 'cut_out'], capsys)
+    number = len(read_lines('cut_out'))
+    assert code == 1 and f'error: cut.avi ends after {number} of 5 frames' in err
+    drawn = cv2.VideoCapture('cut_out/pictures/cut.mp4')
+    assert (drawn.get(cv2.CAP_PROP_FRAME_COUNT), drawn.get(cv2.CAP_PROP_FPS)) == (number, 66.67)
 
 
 @pytest.mark.slow
 def test_results_of_coco_and_masks_of_bdd100k(workspace, capsys):
-    argv = [NAMES['det'], 'det.pth', str(SCENES), '--write', 'coco', '--out', 'det_out']
+    argv = [NAMES['det'], 'det.pth', str(SCENES), '--write', 'coco', 'jsonl', '--out', 'det_out']
     assert run(argv, capsys)[0] == 0
+    for line in read_lines('det_out'):
+        assert line['names'] == [str(label) for label in line['labels']] != []
     truth = COCO('data/scenes/annotations/val.json')
     results = json.loads(Path('det_out/results.json').read_text())
     truth.loadRes(results)  # ids that COCO knows
@@ -160,10 +179,10 @@ def test_results_of_coco_and_masks_of_bdd100k(workspace, capsys):
     best = max(found, key=lambda result: result['score'])
     assert best['bbox'] == pytest.approx([x1, y1, x2 - x1, y2 - y1], abs=0.05)
 
-    part = ['--write', 'coco', '--out', 'part_out']  # an image that COCO does not know comes last
+    part = ['--write', 'jsonl', 'coco', '--out', 'part_out']  # known before the first answer
     Path('zebra.png').write_bytes(next(SCENES.iterdir()).read_bytes())
     assert run([NAMES['det'], 'det.pth', str(SCENES), 'zebra.png', *part], capsys)[0] == 2
-    assert not Path('part_out/results.json').exists()
+    assert not Path('part_out/predictions.jsonl').read_text()
 
     images = [str(path) for path in sorted(SCENES.iterdir())[:2]]
     argv = [NAMES['seg'], 'seg.pth', *images, '--write', 'masks', '--out', 'seg_out']
@@ -221,9 +240,48 @@ def test_mistakes_are_one_message(workspace, capsys, argv, message):
     assert (code, message in capsys.readouterr().err) == (2, True)
 
 
+def test_an_image_of_coco_is_found_by_the_end_of_its_path():
+    known = {Path('cam1/0001.jpg'): 1, Path('cam2/0001.jpg'): 2, Path('b.jpg'): 3}
+    assert [find_id(Path(f'/data/cam{i}/0001.jpg'), known) for i in (1, 2)] == [1, 2]
+    assert find_id(Path('elsewhere/b.jpg'), known) == 3
+    with pytest.raises(UserError, match=r'0001.jpg may be cam1/0001.jpg or cam2/0001.jpg of the'):
+        find_id(Path('0001.jpg'), known)
+    with pytest.raises(UserError, match=r'c.jpg is not in the annotation file'):
+        find_id(Path('c.jpg'), known)
+
+
+def test_what_was_written_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ('a.png', 'out/b.png', 'out/pictures/a.png', 'out/masks/clip/0.png'):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    out = Path('out')
+    assert [*map(str, find_files(['.'], out, []))] == ['a.png', 'out/b.png']
+    assert [*map(str, find_files(['**/a.png'], out, []))] == ['a.png']
+    for given in ('out/pictures', 'out/masks/clip/0.png', 'out/pictures/*'):
+        with pytest.raises(UserError, match='is where answers are written'):
+            list(find_files([given], out, []))
+
+
+def test_a_long_thin_image_takes_little_memory():
+    """Its shorter side does not become what a picture, or the model, has of others."""
+    thin = np.zeros((1, 65000, 3), np.uint8)
+    assert enlarge(thin).shape == (1, 65000, 3) and enlarge(thin[:, :9]).shape == (142, 1278, 3)
+    cfg = read_config('lolvit_x_in1k')
+    init_default_scope(cfg.default_scope)
+    predictor = Predictor(cfg, TASKS['mmpretrain'], torch.nn.Identity(), dict(classes=()))
+    assert predictor.read(thin[:, :300])['prepared']['inputs'].shape == (3, 256, 256)
+    with pytest.raises(
+        UserError, match=r'65000 x 1 px cannot be prepared .* by ResizeEdge: it wou'
+    ):
+        predictor.read(thin)
+
+
 @pytest.mark.slow
 def test_arrays_of_another_form_are_refused(workspace):
     predictor = mmlolvit.load(NAMES['cls'], 'cls.pth')
+    with pytest.raises(UserError, match='batch_size must be at least 1, got 0'):
+        predictor(some_digits(), batch_size=0)
     for image in (np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3)), np.zeros((0, 8, 3), np.uint8)):
         with pytest.raises(UserError, match='an image is an array'):
             predictor(image)

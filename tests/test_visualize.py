@@ -203,6 +203,14 @@ def test_grad_cam_is_of_the_class_that_is_asked_about():
     np.testing.assert_allclose(other.heat, want.detach(), rtol=1e-3, atol=1e-6)
 
 
+def test_grad_cam_is_drawn_where_the_map_is():
+    """Four positions of 32 px a side, which reach beyond an image of 100 x 130."""
+    pytest.importorskip('captum')
+    cam = grad_cam(make_predictor(), np.zeros((100, 130, 3), np.uint8))
+    assert cam.heat.shape == (4, 5)
+    np.testing.assert_allclose(cam.extent, (0, 160, 128, 0), atol=1e-3)
+
+
 def test_grad_cam_refuses_what_it_cannot_explain():
     pytest.importorskip('captum')
     image = np.zeros((64, 64, 3), np.uint8)

@@ -3,6 +3,10 @@
 # PORT is needed by several nodes only; on one, torchrun finds a free one for each run.
 gpus=$1
 shift
+if [[ ${NNODES:-1} != 1 && (-z ${NODE_RANK:-} || -z ${MASTER_ADDR:-}) ]]; then
+    echo "NNODES=$NNODES: set NODE_RANK, from 0 on, and MASTER_ADDR, the host of node 0" >&2
+    exit 2
+fi
 if [[ ${NNODES:-1} == 1 && -z ${PORT:-} ]]; then
     meet=(--standalone --local-addr=127.0.0.1)
 else

@@ -1,6 +1,5 @@
 """What the attention reads, and how much it matters."""
 
-import math
 from contextlib import ExitStack
 from dataclasses import dataclass
 from unittest.mock import patch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..models.fwa import FastWindowAttention, window_side
 from ..models.glff import GlobalLocalFusion
-from .frame import find_frame
+from .frame import find_frame, find_stride
 
 SLACK = 0.01  # of a position: what a measured frame may be wrong by at the image's border
 
@@ -175,7 +174,7 @@ def image_attention(predictor, image) -> dict[str, ImageAttention]:
     for name, weights in maps.items():
         positions, windows = [], []
         for axis, (side, number) in enumerate(zip(size[::-1], weights.shape[:2:-1], strict=True)):
-            stride = 2 ** math.ceil(math.log2(side / number))
+            stride = find_stride(side, number)
             for edges, into in (
                 (np.arange(number + 1), positions),
                 (find_edges(number, modules[name].window), windows),

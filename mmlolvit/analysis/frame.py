@@ -1,5 +1,6 @@
 """Where an image is in what a model gets of it."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,14 @@ class Frame:
     def to_image(self, axis: int, places: np.ndarray) -> np.ndarray:
         """Places along an axis (0: x, 1: y) of the input, in the image."""
         return (np.asarray(places) - self.shift[axis]) / self.scale[axis]
+
+
+def find_stride(side: int, number: int) -> int:
+    """Pixels from one to the next of ``number`` positions on a map of ``side`` px, a power of 2.
+
+    The last position may reach beyond the last pixel.
+    """
+    return 2 ** math.ceil(math.log2(side / number))
 
 
 def find_frame(predictor, height: int, width: int) -> Frame:

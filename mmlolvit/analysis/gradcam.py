@@ -6,7 +6,7 @@ import numpy as np
 from mmengine.dataset import pseudo_collate
 
 from ..errors import UserError
-from .frame import find_frame
+from .frame import find_frame, find_stride
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ def grad_cam(predictor, image, label: int | None = None) -> GradCAM:
         )
     frame = find_frame(predictor, *sample['img'].shape[:2])
     (left, right), (top, bottom) = (
-        frame.to_image(axis, [0, inputs.shape[3 - axis]]) for axis in (0, 1)
+        frame.to_image(axis, [0, number * find_stride(side, number)])
+        for axis, side, number in zip((0, 1), inputs.shape[:1:-1], heat.shape[:1:-1], strict=True)
     )
     return GradCAM(
         heat[0, 0].detach().cpu().numpy(),

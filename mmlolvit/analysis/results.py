@@ -47,6 +47,14 @@ class Results:
         """Set what the attributes say."""
         raise NotImplementedError
 
+    def require_known(self, label: int) -> None:
+        """Raise UserError for a prediction that is no class of the test set."""
+        if (number := len(self.classes)) <= label:
+            raise UserError(
+                f'the model predicts class {label}, and the test set has classes 0 to {number - 1}:'
+                f' set num_classes={number} in the head of the model'
+            )
+
     def describe(self, index: int) -> str:
         """What is wrong with an image."""
         raise NotImplementedError
@@ -83,6 +91,7 @@ class ClassResults(Results):
         truth, found = ([image[key] for image in self.predictions] for key in self.fields[1::-1])
         if any(isinstance(label, list) for label in truth + found):
             raise UserError('expected one label of each image, got several')
+        self.require_known(max(label for i in self.predictions for label in i['top_labels']))
         known = range(len(self.classes))
         self.totals['accuracy/top1'] = 100 * accuracy_score(truth, found)
         among = [image['gt_label'] in image['top_labels'] for image in self.predictions]
@@ -138,6 +147,8 @@ class BoxResults(Results):
         for kind in metric.metrics:
             if kind in ('bbox', 'segm'):
                 self.evaluate(kind)
+        if self.order not in self.columns:
+            self.order = next((key for key in self.columns if key.endswith(' AP')), 'recall')
         ground = len(self.classes)
         self.labels = (*self.classes, GROUND)
         self.matrix = np.zeros((ground + 1, ground + 1), int)
@@ -287,6 +298,7 @@ class MapResults(Results):
         """How many pixels of a class (row) were predicted as another (column)."""
         number = len(self.classes)
         known = truth != self.ignored
+        self.require_known(found[known].max(initial=0))
         pairs = truth[known] * number + found[known]
         return np.bincount(pairs, minlength=number**2).reshape(number, number)
 

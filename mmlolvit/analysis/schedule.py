@@ -76,7 +76,7 @@ def run_schedule(cfg: Config, model: nn.Module) -> Schedule:
             raise UserError(f'{item["type"]} follows a metric, which only a training can tell')
         schedulers.append(scheduler)
 
-    wrapper.step()  # nothing has a gradient; schedulers complain where it was not called before
+    optimizer.step()  # nothing has a gradient; schedulers complain where it was not called before
     lr, momentum = (np.empty((max_iters, len(tensors))) for _ in range(2))
     for i in range(max_iters):
         for column, group in enumerate(optimizer.param_groups):

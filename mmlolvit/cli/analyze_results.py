@@ -110,6 +110,8 @@ def read_tested(path: str, kind: type[Results], config: str) -> dict:
                 f'{path}: number {number} of its predictions lacks {", ".join(absent)}; '
                 f'has it been made with a config of this task, and with labels? {command}'
             )
+        if any(None in image[key] for key in kind.fields if 'scores' in key):
+            raise UserError(f'{path}: number {number} of its predictions has scores of NaN')
     return tested
 
 
@@ -138,7 +140,9 @@ def compare(predictions: list[dict], dataset, args: argparse.Namespace) -> None:
     if not hasattr(dataset, 'get_data_info'):
         return  # images that are drawn on demand have no names
     for number, image in enumerate(predictions):
-        path = dataset.get_data_info(number)['img_path']
+        path = dataset.get_data_info(number).get('img_path')
+        if path is None:
+            return  # and so have those of data sets that are one file
         if Path(image['image']).name != Path(path).name:
             raise UserError(
                 f'number {number} of {args.predictions} is {image["image"]}, of the test set of '
@@ -154,10 +158,9 @@ def draw_worst(results: Results, task, worst: list[int], folder: Path) -> list[s
     names = []
     for place, index in enumerate(worst, 1):
         path = results.predictions[index]['image']
-        if hasattr(results.dataset, 'get_data_info'):
-            image = mmcv.imread(
-                results.dataset.get_data_info(index)['img_path'], channel_order='rgb'
-            )
+        if isinstance(path, str):
+            info = results.dataset.get_data_info(index)
+            image = mmcv.imread(info['img_path'], channel_order='rgb')
         else:
             image = results.dataset[index]['img'][..., ::-1]
         sample = results.sample(index)
@@ -243,7 +246,7 @@ def tabulate_pairs(results: Results) -> str:
 
 def show(value) -> str:
     value = plain(value)
-    if value is None or not math.isfinite(value):
+    if not isinstance(value, int | float) or not math.isfinite(value):
         return '-'
     return str(value) if isinstance(value, int) else f'{value:.4g}'
 

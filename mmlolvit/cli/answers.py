@@ -8,18 +8,21 @@ import mmcv
 import numpy as np
 from mmengine.config import Config
 
+from ..drawing import IGNORED, name_of
 from ..errors import UserError
 from ..inference import Predictor
 from ..tasks import plain
 from .data import find_coco, first_dataset
 from .outputs import write_json
 
+PICTURES, MASKS = 'pictures', 'masks'  # folders
+
 
 class Form:
     """Writes answers into a folder, each as it comes.
 
-    An image is what `Predictor.read` gives, with its `file`, a `name` that no other has, and in a
-    video its `frame` (from 0) and `fps`.
+    An image is what `Predictor.read` gives, with its `file`, a `name` that no other file has, and
+    in a video its `frame` (from 0) and `fps`.
     """
 
     scope = None  # of the task library, for a form of one task
@@ -48,15 +51,21 @@ class Pictures(Form):
     def write(self, image, sample, answer):
         picture = self.predictor.draw(image['img'], sample, self.score_thr)[..., ::-1]
         if 'frame' not in image:
-            mmcv.imwrite(picture, str(self.folder / 'pictures' / f'{image["name"]}.png'))
+            mmcv.imwrite(picture, str(self.folder / PICTURES / f'{image["name"]}.png'))
             return
         if not image['frame']:
             self.close()
-            path = self.folder / 'pictures' / f'{image["name"].removesuffix("_000000")}.mp4'
+            path = self.folder / PICTURES / f'{image["name"]}.mp4'
             path.parent.mkdir(exist_ok=True)
             codec = cv2.VideoWriter_fourcc(*'mp4v')
             self.size = picture.shape[1::-1]
             self.video = cv2.VideoWriter(str(path), codec, image['fps'], self.size)
+            if not self.video.isOpened():
+                width, height = self.size
+                raise UserError(
+                    f'{path} cannot be written, as a video of {width} x {height} px and '
+                    f'{image["fps"]:g} frames a second'
+                )
         self.video.write(np.ascontiguousarray(mmcv.imresize(picture, self.size)))
 
     def close(self):
@@ -75,7 +84,10 @@ class Lines(Form):
     def write(self, image, sample, answer):
         fields = dict(image=str(image['file'])) | {k: image[k] for k in ('frame',) if k in image}
         fields |= self.predictor.task.serialize(sample.to_dict())
-        fields |= {key: answer[key] for key in ('name', 'names') if key in answer}
+        if 'labels' in fields:
+            fields['names'] = [name_of(self.predictor.meta['classes'], n) for n in fields['labels']]
+        elif 'name' in answer:
+            fields['name'] = answer['name']
         print(json.dumps(plain(fields)), file=self.file, flush=True)
 
     def close(self):
@@ -87,22 +99,20 @@ class CocoResults(Form):
 
     scope = 'mmdet'
 
-    def __init__(self, predictor, folder, ann_file):
+    def __init__(self, predictor, folder, ann_file, files):
         super().__init__(predictor, folder)
-        self.images, self.categories = read_ids(predictor.cfg, ann_file)
+        images, self.categories = read_ids(predictor.cfg, ann_file)
+        self.images = {file: find_id(file, images) for file in files}
         if lost := set(predictor.meta['classes']) - set(self.categories):
             raise UserError(f'the annotation file has no categories {", ".join(sorted(lost))}')
         self.results = []
 
     def write(self, image, sample, answer):
-        file = Path(image['file']).name
-        if file not in self.images:
-            raise UserError(f'{image["file"]} is not in the annotation file; name another one')
         fields = self.predictor.task.serialize(sample.to_dict())
         masks = fields.get('masks')
         for i, (x1, y1, x2, y2) in enumerate(fields['boxes'].tolist()):
             result = dict(
-                image_id=self.images[file],
+                image_id=self.images[image['file']],
                 category_id=self.categories[self.predictor.meta['classes'][fields['labels'][i]]],
                 bbox=[x1, y1, x2 - x1, y2 - y1],
                 score=fields['scores'][i].item(),
@@ -114,12 +124,21 @@ class CocoResults(Form):
 
 
 class Masks(Form):
-    """`masks/NAME.png`, one channel with the class of each pixel, as BDD100K has it."""
+    """`masks/NAME.png`, one channel with the class of each pixel, as BDD100K has it.
+
+    Of a video, `masks/NAME/000000.png` and so on.
+    """
 
     scope = 'mmseg'
 
+    def __init__(self, predictor, folder):
+        super().__init__(predictor, folder)
+        if (number := len(predictor.meta['classes'])) > IGNORED:
+            raise UserError(f'a mask has at most {IGNORED} classes, the model has {number}')
+
     def write(self, image, sample, answer):
-        path = self.folder / 'masks' / f'{image["name"]}.png'
+        name = f'{image["name"]}/{image["frame"]:06d}' if 'frame' in image else image['name']
+        path = self.folder / MASKS / f'{name}.png'
         mmcv.imwrite(answer['map'].astype(np.uint8), str(path))
 
 
@@ -127,7 +146,7 @@ FORMS = dict(pictures=Pictures, jsonl=Lines, coco=CocoResults, masks=Masks)
 
 
 def read_ids(cfg: Config, ann_file: str | None) -> tuple[dict, dict]:
-    """COCO's ids of images, by file name, and of categories, by name; raises UserError."""
+    """COCO's ids of images, by path, and of categories, by name; raises UserError."""
     path = ann_file or find_coco(cfg, first_dataset(cfg, 'test_dataloader'))
     if not path or not Path(path).is_file():
         raise UserError(
@@ -136,7 +155,19 @@ def read_ids(cfg: Config, ann_file: str | None) -> tuple[dict, dict]:
         )
     try:
         content = json.loads(Path(path).read_text())
-        images = {Path(image['file_name']).name: image['id'] for image in content['images']}
+        images = {Path(image['file_name']): image['id'] for image in content['images']}
         return images, {category['name']: category['id'] for category in content['categories']}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f'{path} is no COCO file: {type(error).__name__}: {error}') from error
+
+
+def find_id(file: Path, images: dict[Path, int]) -> int:
+    """COCO's id of an image file, by the end of its path or its name; raises UserError."""
+    known = [path for path in images if path.name == file.name]
+    ends = [path for path in known if file.resolve().parts[-len(path.parts) :] == path.parts]
+    known = [max(ends, key=lambda path: len(path.parts))] if ends else known
+    if not known:
+        raise UserError(f'{file} is not in the annotation file; name another one by --ann-file')
+    if len(known) > 1:
+        raise UserError(f'{file} may be {" or ".join(map(str, known[:5]))} of the annotation file')
+    return images[known[0]]

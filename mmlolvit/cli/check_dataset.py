@@ -253,7 +253,7 @@ def check_mask_folders(dataset, findings: Findings) -> None:
 
 def find_files(folder: str) -> Iterator[str]:
     """Paths of the files under a folder, relative to it."""
-    for parent, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder, followlinks=True):
         yield from (os.path.relpath(os.path.join(parent, name), folder) for name in names)
 
 
@@ -272,14 +272,15 @@ class Samples(Dataset):
 
     def __getitem__(self, index: int) -> tuple[str, bytes | None, BadSample | None]:
         info = self.dataset.get_data_info(index)
-        path, stated = info['img_path'], (info.get('height'), info.get('width'))
+        path = info.get('img_path', f'image {index}')  # some data sets are one file
+        stated = info.get('height'), info.get('width')
         try:
             data = self.dataset.pipeline(info)
         except BadSample as error:
             return path, None, error
         if data is None:
             return path, None, BadSample('image cannot be read', path, 'ignore_empty leaves it out')
-        shape, wrong = data['ori_shape'], None
+        shape, wrong = data.get('ori_shape', data['img'].shape[:2]), None
         digest = hashlib.blake2b(repr(shape).encode(), digest_size=16)
         digest.update(np.ascontiguousarray(data['img']))
         if None not in stated and stated != shape:

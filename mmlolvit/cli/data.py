@@ -123,7 +123,11 @@ def what_is_wrong(path: Path, kind: str) -> str | None:
     if not path.exists():
         return 'does not exist'
     if kind == 'folder':
-        return None if any(files for _, _, files in os.walk(path)) else 'holds no files'
+        return (
+            None
+            if any(files for *_, files in os.walk(path, followlinks=True))
+            else 'holds no files'
+        )
     return None if path.stat().st_size else 'is empty'
 
 
@@ -295,6 +299,12 @@ def compare_evaluator(cfg: Config, key: str, content: dict) -> str | None:
             return (
                 f'{evaluator} reads {path}, and pycocotools needs iscrowd in each of its '
                 'annotations; set it to 0, or to 1 for a crowd'
+            )
+        ids = [box['id'] for box in truth['annotations']]
+        if wrong := [n for n in ids if not isinstance(n, int) or not n]:
+            return (
+                f'{evaluator} reads {path}, and pycocotools takes an annotation of id {wrong[0]!r} '
+                'for none; number them from 1'
             )
         known = {image['id'] for image in truth['images']}
         if missing := {image['id'] for image in content['images']} - known:

@@ -12,26 +12,28 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..inference import Predictor, load
-from .answers import FORMS, Form
+from .answers import FORMS, MASKS, PICTURES, Form
 from .common import check_writable, exits, make_parser, require_at_least, take_checkpoint
 from .outputs import SCORE_THR
 
 IMAGES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.webm')
+FPS = 240  # at most, of those that are written; MPEG-4 knows no finer steps of time than 1/65535 s
+WHOLE = 0.95  # of the frames that a video says to have, which is an estimate in some formats
 
 
 @exits
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     unread, written = [], 0
-    files = list(find_files(args.inputs, unread))
+    files = list(dict.fromkeys(find_files(args.inputs, args.out, unread)))
     if not files:
         raise UserError('; '.join(unread))
     predictor = load(args.config, args.checkpoint, args.device, args.cfg_options)
     check_writable(args.out)
     images = read_files(predictor, files, unread)
     with ExitStack() as stack:
-        forms = [stack.enter_context(closing(form)) for form in make_forms(predictor, args)]
+        forms = [stack.enter_context(closing(form)) for form in make_forms(predictor, args, files)]
         bar = stack.enter_context(tqdm(unit='image', total=count(files)))
         for image, sample in predictor.predict(images, args.batch_size):
             answer = predictor.answer(sample)
@@ -74,8 +76,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def find_files(inputs: list[str], unread: list[str]) -> Iterator[Path]:
-    """The images and videos of what was given; what is not there gets a line in ``unread``."""
+def find_files(inputs: list[str], out: Path, unread: list[str]) -> Iterator[Path]:
+    """The images and videos of what was given, without those that are written in folders of it.
+
+    What is not there gets a line in ``unread``. Raises UserError where nothing else was given, as
+    it would be read and written at once.
+    """
+    written = [(out / folder).resolve() for folder in (PICTURES, MASKS)]
     for text in inputs:
         path = Path(text)
         if path.is_dir():
@@ -87,7 +94,10 @@ def find_files(inputs: list[str], unread: list[str]) -> Iterator[Path]:
             found = sorted(map(Path, glob.glob(text, recursive=True)))
         if not found:
             unread.append(f'{text} ' + ('holds no images' if path.is_dir() else 'does not exist'))
-        yield from found
+        own = [file for file in found if {*file.resolve().parents} & {*written}]
+        if own and len(own) == len(found):
+            raise UserError(f'{text} is where answers are written: name another folder by --out')
+        yield from (file for file in found if file not in own)
 
 
 def count(files: list[Path]) -> int:
@@ -113,18 +123,27 @@ def read_files(predictor: Predictor, files: list[Path], unread: list[str]) -> It
                 unread.append(str(error))
             continue
         video, frame = cv2.VideoCapture(str(file)), 0
-        fps = video.get(cv2.CAP_PROP_FPS) or 25
+        fps = min(round(video.get(cv2.CAP_PROP_FPS), 2), FPS) or 25
         while (image := video.read()[1]) is not None:
-            place = dict(file=file, name=f'{name}_{frame:06d}', frame=frame, fps=fps)
-            yield dict(predictor.read(image), **place)
+            place = dict(file=file, name=name, frame=frame, fps=fps)
+            try:
+                yield dict(predictor.read(image), **place)
+            except UserError as error:
+                unread.append(f'{file}: {error}')
+                break
             frame += 1
+        expected = video.get(cv2.CAP_PROP_FRAME_COUNT)
         if not frame:
             unread.append(f'{file} cannot be read as a video')
+        elif frame < WHOLE * expected:
+            unread.append(f'{file} ends after {frame} of {expected:.0f} frames')
 
 
-def make_forms(predictor: Predictor, args: argparse.Namespace) -> Iterator[Form]:
-    """What was asked for; raises UserError where it is of another task."""
-    options = dict(coco=dict(ann_file=args.ann_file), pictures=dict(score_thr=args.score_thr))
+def make_forms(predictor: Predictor, args: argparse.Namespace, files: list[Path]) -> Iterator[Form]:
+    """What was asked for; raises UserError where it is of another task, or not for these files."""
+    options = dict(
+        coco=dict(ann_file=args.ann_file, files=files), pictures=dict(score_thr=args.score_thr)
+    )
     for name in dict.fromkeys(args.write):
         form = FORMS[name]
         if form.scope not in (None, predictor.task.scope):

@@ -1,5 +1,6 @@
 """Test a checkpoint or an exported model of any task: ``tools/test.py CONFIG CKPT``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -7,7 +8,7 @@ from mmengine.dist import is_main_process
 
 from ..checkpoints import read_checkpoint, require_equal
 from ..datasets import ensure_embedded
-from ..deploy.onnx import OnnxModel, use_exported
+from ..deploy.onnx import use_exported
 from ..errors import UserError
 from .common import check_writable, exits, load_run, make_run_parser, take_checkpoint
 from .data import check_data, dataset_nodes, find_datasets
@@ -40,16 +41,19 @@ def main(argv: list[str] | None = None) -> None:
     if exported:
         use_exported(cfg, args.checkpoint)
     else:
-        weights = read_checkpoint(args.checkpoint)['state_dict']
+        checkpoint = read_checkpoint(args.checkpoint)
+        known = checkpoint.get('meta', {}).get('dataset_meta') or {}
     if args.tta:
         use_tta(cfg)
     cfg.load_from, cfg.resume = None if exported else args.checkpoint, False
 
     runner = GuardedRunner.from_cfg(cfg)
     if exported:
-        check_classes(runner.model, runner.test_loop.dataloader.dataset)
+        known = runner.model.metadata
+        check_number(known['classes'], runner.test_loop.dataloader.dataset)
     else:
-        require_equal(runner.model, weights, args.checkpoint)
+        require_equal(runner.model, checkpoint['state_dict'], args.checkpoint)
+    check_order(tuple(known.get('classes') or ()), runner.test_loop.dataloader.dataset)
     if args.show_dir:
         runner.register_hook(DrawPredictions(task, args.show_dir))
     collected = CollectPredictions(task)
@@ -62,12 +66,24 @@ def main(argv: list[str] | None = None) -> None:
     leave()
 
 
-def check_classes(model: OnnxModel, dataset) -> None:
+def check_number(classes: Sequence[str], dataset) -> None:
     """Raise UserError where an exported model has another number of classes than the data."""
-    own = model.metadata['classes']
     labels = find_labels(next(find_base(dataset)))
-    if own and labels and len(own) != len(labels):
-        raise UserError(f'the model has {len(own)} classes, the data set {len(labels)}')
+    if classes and labels and len(classes) != len(labels):
+        raise UserError(f'the model has {len(classes)} classes, the data set {len(labels)}')
+
+
+def check_order(classes: Sequence[str], dataset) -> None:
+    """Raise UserError where a class of the data has another number in a model."""
+    for base in find_base(dataset):
+        for number, name in enumerate(getattr(base, 'metainfo', {}).get('classes') or ()):
+            if name in classes and name not in classes[number : number + 1]:  # some occur twice
+                raise UserError(
+                    f'class {name!r} has the number {number} in the data set, and '
+                    f'{classes.index(name)} in the model; give the data the classes of the '
+                    'training, in their order, and an empty folder for one without an image: '
+                    f'{", ".join(map(str, classes))}'
+                )
 
 
 def use_tta(cfg: Config) -> None:

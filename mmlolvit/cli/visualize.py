@@ -170,7 +170,8 @@ def show_field(args: argparse.Namespace) -> bytes:
     if args.images:
         images = [read_normalized(path, args.size, model.data_preprocessor) for path in args.images]
     else:
-        images = torch.randn(NOISE, getattr(backbone, 'in_channels', 3), height, width)
+        channels = cfg.model.backbone.get('in_channels', 3)
+        images = torch.randn(NOISE, channels, height, width)
     field = receptive_field(backbone, images)
     over = f'{len(images)} images' if args.images else f'{NOISE} images of noise'
     title = f'{Path(args.config).stem}, {weights}, {height} x {width}, over {over}'

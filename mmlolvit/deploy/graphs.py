@@ -286,10 +286,10 @@ def mean_and_std(preprocessor: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def swaps_channels(preprocessor: nn.Module) -> bool:
-    """Whether a data preprocessor turns BGR into RGB; mmpretrain's has a name of its own for it."""
-    return getattr(preprocessor, 'to_rgb', False) or getattr(
-        preprocessor, '_channel_conversion', False
-    )
+    """Whether a data preprocessor turns BGR into RGB."""
+    # Of mmpretrain's; of MMEngine's, which mmdet's is; of mmseg's before 1.3.
+    names = ('to_rgb', '_channel_conversion', 'channel_conversion')
+    return any(getattr(preprocessor, name, False) for name in names)
 
 
 def free_sizes(model: nn.Module) -> None:
