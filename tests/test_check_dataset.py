@@ -183,7 +183,7 @@ FAULTS = {
     'annotation without image': (
         DET,
         lambda: edit_first('annotations', image_id=77),
-        ('annotations without an image', 'annotation 0, image_id 77'),
+        ('annotations without an image', 'annotation 1, image_id 77'),
     ),
     'repeated image id': (
         DET,
@@ -211,7 +211,7 @@ FAULTS = {
             categories=lambda names: [*names, dict(id=99, name='helmet')],
             annotations=lambda boxes: [dict(boxes[0], category_id=99), *boxes[1:]],
         ),
-        ('a class that the config leaves out', 'annotation 0 of 0.jpg: helmet'),
+        ('a class that the config leaves out', 'annotation 1 of 0.jpg: helmet'),
     ),
     'evaluator of other data': (
         DET,
@@ -234,17 +234,17 @@ FAULTS = {
     'box outside': (
         DET,
         lambda: edit_first('annotations', bbox=[640, 0, 20, 20]),
-        ('boxes outside the image', 'annotation 0 of 0.jpg'),
+        ('boxes outside the image', 'annotation 1 of 0.jpg'),
     ),
     'box of no width': (
         DET,
         lambda: edit_first('annotations', bbox=[10, 10, 0, 20]),
-        ('boxes of no area', 'annotation 0 of 0.jpg'),
+        ('boxes of no area', 'annotation 1 of 0.jpg'),
     ),
     'box of no area': (
         DET,
         lambda: edit_first('annotations', area=0),
-        ('boxes of no area', 'annotation 0 of 0.jpg'),
+        ('boxes of no area', 'annotation 1 of 0.jpg'),
     ),
     'image size': (
         DET,
@@ -254,7 +254,7 @@ FAULTS = {
     'no polygon': (
         'det/mask-rcnn_lolvit_x_coco',
         lambda: edit_first('annotations', segmentation=[[1, 1, 5, 5]]),
-        ('boxes without a mask', 'annotation 0 of 0.jpg'),
+        ('boxes without a mask', 'annotation 1 of 0.jpg'),
     ),
     'RLE size': (
         'det/mask-rcnn_lolvit_x_coco',

@@ -199,13 +199,13 @@ def test_another_batch_size_goes_on_at_the_same_image(workspace, actions, task, 
 def test_a_loader_without_a_batch_size_gives_one_image_a_step(workspace, actions):
     parts = 'dataset={{_base_.train_dataloader.dataset}}, sampler={{_base_.val_dataloader.sampler}}'
     own = f"_base_ = './cls.py'\ntrain_dataloader = dict(_delete_=True, {parts})\n"
-    Path('one.py').write_text(own + 'train_cfg = dict(max_epochs=1)\n')
+    Path('singly.py').write_text(own + 'train_cfg = dict(max_epochs=1)\n')
     actions[5] = fail
     options = ['--cfg-options', 'default_hooks.checkpoint.by_epoch=False']
-    assert run_train(['one.py', '--work-dir', 'one', '--resume', *options]) == 2
+    assert run_train(['singly.py', '--work-dir', 'singly', '--resume', *options]) == 2
     actions.clear()
-    assert run_train(['one.py', '--work-dir', 'one', '--resume', *options]) == 0
-    assert [*losses('one')] == [*range(1, 15)]
+    assert run_train(['singly.py', '--work-dir', 'singly', '--resume', *options]) == 0
+    assert [*losses('singly')] == [*range(1, 15)]
 
 
 def test_a_validation_that_was_made_is_not_repeated(workspace, actions):

@@ -123,11 +123,8 @@ def what_is_wrong(path: Path, kind: str) -> str | None:
     if not path.exists():
         return 'does not exist'
     if kind == 'folder':
-        return (
-            None
-            if any(files for *_, files in os.walk(path, followlinks=True))
-            else 'holds no files'
-        )
+        found = any(files for *_, files in os.walk(path, followlinks=True))
+        return None if found else 'holds no files'
     return None if path.stat().st_size else 'is empty'
 
 
