@@ -166,11 +166,6 @@ def test_no_compiler_is_named(monkeypatch, capsys):
     assert 'needs a C++ compiler' in capsys.readouterr().err
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
-    not (torch.backends.mkldnn.is_available() and shutil.which('g++')),
-    reason='needs oneDNN and a C++ compiler',
-)
 @pytest.mark.parametrize('faster', runtimes.LAYOUTS)
 def test_a_training_step_runs_in_the_layout_that_is_told(monkeypatch, faster):
     seconds = iter([float(layout != faster) for layout in runtimes.LAYOUTS for _ in range(3)])
@@ -182,6 +177,11 @@ def test_a_training_step_runs_in_the_layout_that_is_told(monkeypatch, faster):
     assert weight.is_contiguous(memory_format=runtimes.LAYOUTS[faster])
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (torch.backends.mkldnn.is_available() and shutil.which('g++')),
+    reason='torch.compile packs weights for oneDNN, by a C++ compiler',
+)
 def test_compiled_models_have_their_weights_packed():
     torch._dynamo.reset()
     run = runtimes.compiled(build('lolvit_xx', False), torch.randn(1, 3, 64, 64), 'fp32', False).run
