@@ -607,13 +607,13 @@ def test_batches_from_any_place_on_are_those_of_the_whole(endless, passed):
     assert batches(passed, 12 - passed) == whole[passed:]
 
 
-@pytest.mark.parametrize('endless', [False, True], ids=['restarted', 'infinite'])
-def test_no_batch_is_an_error(endless):
-    sampler = PlacedBatchSampler(
-        SequentialSampler(range(3)), batch_size=4, drop_last=True, endless=endless
-    )
-    with pytest.raises(UserError, match='no batch to train on: 3 images for batches of 4'):
-        next(iter(sampler))
+@pytest.mark.parametrize('task', ['cls', 'seg'])
+def test_a_training_without_a_batch_is_refused(workspace, task, capsys):
+    """By epochs, which schedules count, and by steps of an order that ends."""
+    options = ['train_dataloader.batch_size=64', 'train_dataloader.drop_last=True']
+    options += ['train_dataloader.sampler.type=DefaultSampler']
+    assert run_train([f'{task}.py', '--work-dir', 'none', '--cfg-options', *options]) == 2
+    assert 'error: no batch to train on: 14 images for batches of 64' in capsys.readouterr().err
 
 
 def run_short_form(command: str) -> None:

@@ -117,13 +117,14 @@ def test_files_that_cannot_be_read_do_not_end_the_rest(workspace, capsys):
     Path('mixed/deep/same.png').write_bytes(Path(digits[0]).read_bytes())
     Path('mixed/same.jpg').write_bytes(Path(digits[1]).read_bytes())
     Path('mixed/notes.txt').write_text('not asked for')
-    argv = [NAMES['cls'], 'cls.pth', 'mixed', 'none/*.png', digits[0], '--out', 'mixed_out']
+    twice = [digits[0], f'mixed/../{digits[0]}']
+    argv = [NAMES['cls'], 'cls.pth', 'mixed', 'none/*.png', *twice, '--out', 'mixed_out']
     code, err = run(argv, capsys)
     assert code == 1
     assert 'error: none/*.png does not exist' in err
     assert 'mixed/text.png cannot be read as an image' in err and 'notes' not in err
     lines = read_lines('mixed_out')
-    assert [line['image'] for line in lines] == ['mixed/deep/same.png', 'mixed/same.jpg', digits[0]]
+    assert [line['image'] for line in lines] == ['mixed/deep/same.png', 'mixed/same.jpg', twice[1]]
     predictor = mmlolvit.load(NAMES['cls'], 'cls.pth')
     for line in lines:
         assert line['name'] == predictor(line['image'])['name']

@@ -82,7 +82,8 @@ def plan(
     stems = [Path(base).stem for base in bases.values()]
     if twice := {stem for stem in stems if stems.count(stem) > 1}:
         raise UserError(
-            f'two configs are named {", ".join(sorted(twice))}, and their runs would share a folder'
+            f'two configs are named {", ".join(sorted(twice))}, and their runs would share a '
+            'folder: rename one, or ablate them one by one, each with a --work-dir'
         )
     runs = []
     for config, base in bases.items():

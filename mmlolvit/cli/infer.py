@@ -2,6 +2,7 @@
 
 import argparse
 import glob
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -26,7 +27,8 @@ WHOLE = 0.95  # of the frames that a video says to have, which is an estimate in
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     unread, written = [], 0
-    files = list(dict.fromkeys(find_files(args.inputs, args.out, unread)))
+    found = find_files(args.inputs, args.out, unread)
+    files = list({os.path.abspath(file): file for file in found}.values())  # each once
     if not files:
         raise UserError('; '.join(unread))
     predictor = load(args.config, args.checkpoint, args.device, args.cfg_options)

@@ -95,10 +95,7 @@ class PlacedBatchSampler(BatchSampler):
                         for place, index in zip(places, batch, strict=True)
                     ]
             if not number:
-                raise UserError(
-                    f'no batch to train on: {self.images} images for batches of {self.batch_size}, '
-                    'and drop_last leaves out one that is not full; make the batches smaller'
-                )
+                raise self._no_batch()
             if not self.endless:
                 return
             passed = max(0, passed - number)
@@ -107,6 +104,17 @@ class PlacedBatchSampler(BatchSampler):
 
     def __len__(self) -> int:
         return len(self.inner)
+
+    def require_batches(self) -> None:
+        """Raise UserError where a pass has no batch; one without an end says so when it is made."""
+        if not (self.endless or len(self)):
+            raise self._no_batch()
+
+    def _no_batch(self) -> UserError:
+        return UserError(
+            f'no batch to train on: {self.images} images for batches of {self.batch_size}, and '
+            'drop_last leaves out one that is not full; make the batches smaller'
+        )
 
 
 class Placed:
@@ -141,6 +149,7 @@ class PlacedLoop:
         sampler = dict(type=PlacedBatchSampler, endless=self.endless)
         sampler |= dict(inner=loader.get('batch_sampler'), drop_last=loader.pop('drop_last', False))
         super().__init__(runner, dict(loader, batch_sampler=sampler), **options)
+        self.dataloader.batch_sampler.require_batches()  # or schedules that count epochs fail
         dataset = self.dataloader.dataset
         dataset.__getitems__ = SeededItems(dataset, runner.seed)
 
