@@ -16,7 +16,7 @@ from mmengine.registry import MODELS, init_default_scope
 from pycocotools.coco import COCO
 
 import mmlolvit
-from mmlolvit.cli.answers import find_id
+from mmlolvit.cli.answers import find_ids
 from mmlolvit.cli.infer import find_files
 from mmlolvit.cli.infer import main as infer
 from mmlolvit.cli.main import COMMANDS
@@ -243,12 +243,12 @@ def test_mistakes_are_one_message(workspace, capsys, argv, message):
 
 def test_an_image_of_coco_is_found_by_the_end_of_its_path():
     known = {Path('cam1/0001.jpg'): 1, Path('cam2/0001.jpg'): 2, Path('b.jpg'): 3}
-    assert [find_id(Path(f'/data/cam{i}/0001.jpg'), known) for i in (1, 2)] == [1, 2]
-    assert find_id(Path('elsewhere/b.jpg'), known) == 3
+    files = [Path('/data/cam1/0001.jpg'), Path('/data/cam2/0001.jpg'), Path('elsewhere/b.jpg')]
+    assert [*find_ids(files, known).values()] == [1, 2, 3]
     with pytest.raises(UserError, match=r'0001.jpg may be cam1/0001.jpg or cam2/0001.jpg of the'):
-        find_id(Path('0001.jpg'), known)
+        find_ids([Path('0001.jpg')], known)
     with pytest.raises(UserError, match=r'c.jpg is not in the annotation file'):
-        find_id(Path('c.jpg'), known)
+        find_ids([Path('c.jpg')], known)
 
 
 def test_what_was_written_is_not_read(tmp_path, monkeypatch):

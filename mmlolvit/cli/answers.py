@@ -1,6 +1,7 @@
 """What ``tools/infer.py`` writes of each answer, one class for each form."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -102,7 +103,7 @@ class CocoResults(Form):
     def __init__(self, predictor, folder, ann_file, files):
         super().__init__(predictor, folder)
         images, self.categories = read_ids(predictor.cfg, ann_file)
-        self.images = {file: find_id(file, images) for file in files}
+        self.images = find_ids(files, images)
         if lost := set(predictor.meta['classes']) - set(self.categories):
             raise UserError(f'the annotation file has no categories {", ".join(sorted(lost))}')
         self.results = []
@@ -161,13 +162,21 @@ def read_ids(cfg: Config, ann_file: str | None) -> tuple[dict, dict]:
         raise UserError(f'{path} is no COCO file: {type(error).__name__}: {error}') from error
 
 
-def find_id(file: Path, images: dict[Path, int]) -> int:
-    """COCO's id of an image file, by the end of its path or its name; raises UserError."""
-    known = [path for path in images if path.name == file.name]
-    ends = [path for path in known if file.resolve().parts[-len(path.parts) :] == path.parts]
-    known = [max(ends, key=lambda path: len(path.parts))] if ends else known
-    if not known:
-        raise UserError(f'{file} is not in the annotation file; name another one by --ann-file')
-    if len(known) > 1:
-        raise UserError(f'{file} may be {" or ".join(map(str, known[:5]))} of the annotation file')
-    return images[known[0]]
+def find_ids(files: Sequence[Path], images: dict[Path, int]) -> dict[Path, int]:
+    """COCO's id of each image file, by the end of its path or its name; raises UserError."""
+    named, ids = {}, {}
+    for path in images:
+        named.setdefault(path.name, []).append(path)
+    for file in files:
+        known, parts = named.get(file.name, []), file.absolute().parts
+        ends = [path for path in known if parts[-len(path.parts) :] == path.parts]
+        known = [max(ends, key=lambda path: len(path.parts))] if ends else known
+        if not known:
+            raise UserError(f'{file} is not in the annotation file; name another one by --ann-file')
+        if len(known) > 1:
+            may = ' or '.join(map(str, known[:5]))
+            raise UserError(
+                f'{file} may be {may} of the annotation file: give it with the folders that tell'
+            )
+        ids[file] = images[known[0]]
+    return ids

@@ -96,7 +96,7 @@ def find_files(inputs: list[str], out: Path, unread: list[str]) -> Iterator[Path
             found = sorted(map(Path, glob.glob(text, recursive=True)))
         if not found:
             unread.append(f'{text} ' + ('holds no images' if path.is_dir() else 'does not exist'))
-        own = [file for file in found if {*file.resolve().parents} & {*written}]
+        own = {file for file in found if {*file.resolve().parents} & {*written}}
         if own and len(own) == len(found):
             raise UserError(f'{text} is where answers are written: name another folder by --out')
         yield from (file for file in found if file not in own)
