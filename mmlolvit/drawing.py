@@ -134,6 +134,12 @@ def enlarge(image: np.ndarray, longest: int = 4 * SIDE) -> np.ndarray:
     return np.ascontiguousarray(image.repeat(factor, axis=0).repeat(factor, axis=1))
 
 
+def in_rgb(image: np.ndarray) -> np.ndarray:
+    """BGR (H, W, 3), or grey (H, W) or (H, W, 1), as RGB."""
+    image = np.atleast_3d(image)
+    return np.broadcast_to(image, (*image.shape[:2], 3))[..., ::-1]
+
+
 def shrink(image: np.ndarray, *maps: np.ndarray) -> list[np.ndarray]:
     """A large image, and maps (..., H, W) of it, by a whole factor to sides of `LARGEST` px."""
     factor = -(-max(image.shape[:2]) // LARGEST)

@@ -1,6 +1,7 @@
 """tools/analyze_results.py, on what tools/test.py writes of models that know little."""
 
 import json
+import struct
 from pathlib import Path
 
 import cv2
@@ -13,8 +14,10 @@ from mmengine.registry import MODELS, init_default_scope
 from mmlolvit.analysis.charts import draw_classes, draw_confusion
 from mmlolvit.analysis.results import BoxResults, MapResults, match
 from mmlolvit.cli.analyze_results import main
+from mmlolvit.cli.check_dataset import main as check_dataset
 from mmlolvit.cli.test import main as run_test
 from mmlolvit.errors import UserError
+from mmlolvit.zoo import read_config
 
 from .helpers import exit_code, inside, threads
 
@@ -26,6 +29,18 @@ NAMES = dict(
     seg='seg/fpn_lolvit_x_digits',
 )
 FEW = ['--cfg-options', 'test_dataloader.dataset.indices=12']
+MNIST = """
+_base_ = 'mmlolvit::cls/lolvit_xx_digits.py'
+test_dataloader = dict(num_workers=0, dataset=dict(
+    _delete_=True, type='mmpretrain.MNIST', data_root='.', split='test', download=False,
+    pipeline=[dict(type='mmpretrain.Resize', scale=64), dict(type='mmpretrain.PackInputs')],
+))
+val_dataloader = test_dataloader
+train_dataloader = dict(dataset=test_dataloader['dataset'] | dict(split='train'))
+model = dict(
+    data_preprocessor=dict(mean=[0.0], std=[255.0], to_rgb=False), backbone=dict(in_channels=1)
+)
+"""
 
 
 @pytest.fixture(scope='module')
@@ -219,3 +234,27 @@ def test_mistakes_are_one_message(workspace, capsys):
         code = exit_code(main, argv)
         errors = [line for line in capsys.readouterr().err.splitlines() if 'error: ' in line]
         assert (code, len(errors)) == (2, 1) and message in errors[0], (argv, errors)
+
+
+@pytest.mark.slow
+def test_grey_images_of_one_file_are_drawn(tmp_path, monkeypatch, capsys):
+    """As MNIST's, which have no names."""
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(255, size=(6, 28, 28), dtype=np.uint8)
+    for split in ('train', 't10k'):
+        head = struct.pack('>IIII', 2051, *images.shape)
+        Path(f'{split}-images-idx3-ubyte').write_bytes(head + images.tobytes())
+        Path(f'{split}-labels-idx1-ubyte').write_bytes(
+            struct.pack('>II', 2049, 6) + bytes(range(6))
+        )
+    Path('mnist.py').write_text(MNIST)
+    cfg = read_config('mnist.py')
+    init_default_scope(cfg.default_scope)
+    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), 'mnist.pth')
+    assert check_dataset(['mnist.py']) == 0 and 'no errors' in capsys.readouterr().out
+    argv = ['mnist.py', 'mnist.pth', '--out', 'mnist.json', '--show-dir', 'shown']
+    assert run_test(argv) == 0
+    assert main(['mnist.py', 'mnist.json', '--out', 'found']) == 0
+    for folder in ('shown', 'found/worst'):
+        pictures = [*Path(folder).iterdir()]
+        assert len(pictures) == 6 and all(cv2.imread(str(path)).std() > 5 for path in pictures)

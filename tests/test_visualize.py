@@ -234,6 +234,16 @@ def test_receptive_field_of_stacked_convolutions():
     assert smallest_square(field, 0.95) == (5, 3, 5)
 
 
+def test_a_backbone_may_count_its_channels_up(tmp_path, monkeypatch):
+    """MobileNetV2's `in_channels` are those of its last layer once it is built."""
+    monkeypatch.chdir(tmp_path)
+    backbone = "dict(_delete_=True, type='mmpretrain.MobileNetV2')"
+    Path('mobile.py').write_text(
+        f"_base_ = 'mmlolvit::cls/lolvit_xx_digits.py'\nmodel = dict(backbone={backbone})\n"
+    )
+    assert main(['field', 'mobile.py', '--size', '64', '--out', 'p.png']) == 0
+
+
 def test_receptive_field_of_fwa_is_the_whole_image():
     images = torch.randn(2, 3, 256, 320)
     torch.manual_seed(0)

@@ -16,7 +16,7 @@ from ..analysis.results import RESULTS, Results
 from ..analysis.tables import make_table
 from ..benchmark.report import write_whole
 from ..datasets import ensure_embedded
-from ..drawing import LINE, PAPER, SIDE, write
+from ..drawing import LINE, PAPER, SIDE, in_rgb, write
 from ..errors import UserError
 from ..tasks import plain
 from ..zoo import load_config
@@ -162,7 +162,7 @@ def draw_worst(results: Results, task, worst: list[int], folder: Path) -> list[s
             info = results.dataset.get_data_info(index)
             image = mmcv.imread(info['img_path'], channel_order='rgb')
         else:
-            image = results.dataset[index]['img'][..., ::-1]
+            image = in_rgb(results.dataset[index]['img'])
         sample = results.sample(index)
         image = enlarge_boxes(image, sample)
         picture = task.draw(visualizer, image, sample, SCORE_THR)

@@ -11,6 +11,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 
+from ..drawing import in_rgb
 from ..tasks import Task, plain
 
 SCORE_THR = 0.3  # of the boxes that are drawn
@@ -55,7 +56,7 @@ class DrawPredictions(Hook):
                 image = mmcv.imread(path, channel_order='rgb')
                 name = f'{number:06d}_{Path(path).stem}.png'
             else:  # drawn on demand; the libraries load BGR
-                image = tensor.permute(1, 2, 0).byte().cpu().numpy()[..., ::-1]
+                image = in_rgb(tensor.permute(1, 2, 0).byte().cpu().numpy())
                 name = f'{number:06d}.png'
             with as_process_0():
                 picture = self.task.draw(self.visualizer, image, sample, SCORE_THR)
