@@ -1,23 +1,25 @@
 """Image files from anywhere: how large one may be, and why one cannot be read."""
 
 import os
+import re
 import warnings
 from pathlib import Path
 
-from .errors import UserError
-
-# Of one image, 800 MB when it is decoded. OpenCV reads this when it is imported, and refuses what
-# has more before it takes memory; an environment that sets it keeps its own limit.
+# Pixels of one image; decoded, this default takes 800 MB. OpenCV reads it when it is imported, and
+# refuses what has more before it takes memory; an environment that sets it keeps its own limit.
 LIMIT = 'OPENCV_IO_MAX_IMAGE_PIXELS'
-os.environ.setdefault(LIMIT, str(2**28))
+DEFAULT = str(2**28)
+if not re.fullmatch('[0-9]{1,18}', os.environ.setdefault(LIMIT, DEFAULT)):  # OpenCV would abort
+    warnings.warn(
+        f'{LIMIT} must be a whole number, got {os.environ[LIMIT]!r}; {DEFAULT} is taken',
+        stacklevel=2,
+    )
+    os.environ[LIMIT] = DEFAULT
 
 
 def max_pixels() -> int:
-    """How many pixels an image may have; raises UserError for a limit that is no number."""
-    try:
-        return int(os.environ[LIMIT])
-    except ValueError as error:
-        raise UserError(f'{LIMIT} must be a number, got {os.environ[LIMIT]!r}') from error
+    """How many pixels an image may have."""
+    return int(os.environ[LIMIT])
 
 
 def why_unreadable(path: str | os.PathLike) -> str:

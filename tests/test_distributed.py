@@ -280,9 +280,13 @@ def test_processes_have_one_thread_unless_told(tmp_path, monkeypatch):
     """Without a warning of torchrun's that it chose so."""
     for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'):
         monkeypatch.delenv(name, raising=False)
-    (tmp_path / 'tell.py').write_text("import os; print(os.environ['OMP_NUM_THREADS'])")
-    said = script('torchrun.sh', '2', tmp_path / 'tell.py', PYTHON=sys.executable)
-    assert said == (['1', '1'], 0, '')
+    (tmp_path / 'tell.py').write_text(
+        'import os\n'
+        "path = os.path.join(os.path.dirname(__file__), os.environ['RANK'])\n"
+        "open(path, 'w').write(os.environ['OMP_NUM_THREADS'])\n"
+    )
+    assert script('torchrun.sh', '2', tmp_path / 'tell.py', PYTHON=sys.executable) == ([], 0, '')
+    assert [(tmp_path / rank).read_text() for rank in '01'] == ['1', '1']
 
 
 def test_processes_draw_different_fresh_images(monkeypatch):

@@ -18,6 +18,7 @@ from mmcv.transforms import TRANSFORMS
 from torch.utils.data import BatchSampler, SequentialSampler, get_worker_info
 
 from mmlolvit.checkpoints import newest_intact, read_checkpoint
+from mmlolvit.cli import samples
 from mmlolvit.cli.train import main as run_train
 from mmlolvit.engine import history
 from mmlolvit.engine.history import BoundedHistory
@@ -643,3 +644,19 @@ def test_old_values_of_a_log_are_dropped_from_memory(workspace, actions, monkeyp
     kept = read_checkpoint('bounded/epoch_3.pth')['message_hub']['log_scalars']
     assert len(kept['train/loss'].data[0]) == 10
     assert losses('bounded') == pytest.approx(losses('whole_cls'), abs=1e-5)
+
+
+def test_a_log_begins_anew_before_it_is_too_large(workspace, actions, monkeypatch):
+    monkeypatch.setattr(samples, 'LOG_SIZE', 20_000)
+
+    def complain(runner) -> None:
+        for number in range(20):
+            runner.logger.warning('such a warning at every step ' * 10 + f'{runner.iter} {number}')
+
+    actions.update(dict.fromkeys(range(12), complain))
+    assert run_train(['cls.py', '--work-dir', 'talkative']) == 0
+    logs = sorted(Path('talkative').glob('*/*.log*'))
+    assert [file.suffix for file in logs] == ['.log', '.1']
+    assert all(0 < file.stat().st_size <= 20_000 for file in logs)
+    assert 'Epoch(val) [3][1/1]' in logs[0].read_text()
+    assert losses('talkative') == losses('whole_cls')

@@ -1,7 +1,10 @@
 """Files from strangers: images of every kind and annotations that are meant to break things."""
 
 import json
+import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -117,6 +120,16 @@ def test_images_of_every_kind_are_read_as_documented(workspace, name, shape):
 def test_what_is_no_image_is_named_with_the_reason(workspace, name, reason):
     with pytest.raises(UserError, match=f'{name} cannot be read as an image: .*{reason}'):
         mmlolvit.load(NAME, 'cls.pth')(f'bad/{name}')
+
+
+@pytest.mark.parametrize('limit', ['many', '', '-1', '9' * 30])
+def test_a_limit_of_pixels_that_is_no_number_is_told(limit):
+    """OpenCV aborts the process that imports it."""
+    program = 'import mmlolvit.images, cv2; print(mmlolvit.images.max_pixels())'
+    env = dict(os.environ, OPENCV_IO_MAX_IMAGE_PIXELS=limit)
+    done = subprocess.run([sys.executable, '-c', program], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f'{2**28}\n')
+    assert f'OPENCV_IO_MAX_IMAGE_PIXELS must be a whole number, got {limit!r}' in done.stderr
 
 
 def test_unreadable_images_do_not_keep_the_rest_from_being_answered(workspace, capsys):

@@ -20,6 +20,7 @@ from ..engine.secrecy import hide_secrets
 from ..errors import UserError
 from ..images import why_unreadable
 
+LOG_SIZE = 50 * 2**20  # bytes of a log; then it begins anew, and the one before is kept
 TIMEOUT = 600  # s that a batch may take to load, unless the config's loader says `timeout`
 
 
@@ -45,6 +46,10 @@ class GuardedRunner(Runner):
         cfg = copy.deepcopy(cfg)  # what is logged, and saved; all is built from the rest
         hide_secrets(cfg._cfg_dict)
         super().__init__(*args, cfg=cfg, **kwargs)
+
+    def build_logger(self, *args, **kwargs):
+        rotation = dict(type='RotatingFileHandler', maxBytes=LOG_SIZE, backupCount=1)
+        return super().build_logger(*args, file_handler_cfg=rotation, **kwargs)
 
     def build_dataloader(self, dataloader, seed=None, diff_rank_seed=False):
         if dataloader.get('num_workers'):
