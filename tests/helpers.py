@@ -1,6 +1,7 @@
 """What several files of tests share."""
 
 import json
+import math
 import os
 import signal
 import time
@@ -71,16 +72,15 @@ def children(process: int) -> list[int]:
 
 
 def spoil(name: str):
-    """Let a loss or a gradient be infinite, in this iteration alone."""
+    """Let the losses or a gradient be infinite, in this iteration alone."""
 
     def act(runner) -> None:
-        head = getattr(runner.model, 'module', runner.model).head
+        model = getattr(runner.model, 'module', runner.model)
         if name == 'loss':
-            module = head.loss_module
-            handle = module.register_forward_hook(lambda *args: args[-1] * float('inf'))
+            handle = model.register_forward_hook(lambda *args: infinite(args[-1]))
         else:
-            parameter = next(head.parameters())
-            handle = parameter.register_hook(lambda grad: grad * float('nan'))
+            *_, parameter = model.parameters()
+            handle = parameter.register_hook(lambda grad: grad * math.nan)
         after = runner.hooks[-1].after_train_iter
 
         def once(*args, **kwargs):
@@ -91,6 +91,13 @@ def spoil(name: str):
         runner.hooks[-1].after_train_iter = once
 
     return act
+
+
+def infinite(losses):
+    """What a model's losses are, in dicts and lists, times infinity."""
+    if isinstance(losses, dict):
+        return {key: infinite(loss) for key, loss in losses.items()}
+    return [infinite(loss) for loss in losses] if isinstance(losses, list) else losses * math.inf
 
 
 def losses(work_dir: str) -> dict[int, float]:

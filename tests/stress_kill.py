@@ -1,8 +1,9 @@
 """Kill a training with SIGKILL at random moments, saving included, until it is through.
 
-`python -m tests.stress_kill --kills 200` says after each kill which checkpoint was the newest that
-is intact. It fails where that is older than before the kill, where a training does not go on, and
-where a loss, or the last weights, differ from those of a training that nobody killed.
+`python -m tests.stress_kill --kills 200` fails where the newest intact checkpoint is older than
+before a kill, where a training does not go on, or ends before it was killed so often, where a loss,
+or the last weights, differ from those of a training that nobody killed, and where one that was
+killed leaves a process.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import random
 import signal
 import tempfile
 import time
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -49,6 +51,7 @@ def run(work_dir: str) -> int:
     Path('started').unlink(missing_ok=True)
     child = os.fork()
     if child == 0:
+        os.setpgid(0, 0)
         output = os.open('output.txt', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -64,6 +67,17 @@ def wait_for_start(child: int) -> int | None:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.01)
     return None
+
+
+def require_ended(children: list[int]) -> None:
+    """AssertionError where a process that loads data for a training lives on without it."""
+    deadline = time.monotonic() + 30
+    for child in children:
+        with suppress(ProcessLookupError):
+            while True:
+                os.killpg(child, 0)
+                assert time.monotonic() < deadline, f'a process of group {child} is left'
+                time.sleep(0.1)
 
 
 def is_saving() -> bool:
@@ -97,17 +111,16 @@ def losses(work_dir: str) -> dict[int, set[float]]:
 def stress(kills: int, seed: int) -> dict:
     """Kill so often, then train to the end; what happened. AssertionError where work is lost."""
     chance = random.Random(seed)
-    epochs = max(10, kills // 2)
+    epochs = 2 * kills  # about one is made until each
     Path('killed.py').write_text(CONFIG.format(epochs=epochs))
     assert os.waitstatus_to_exitcode(os.waitpid(run('whole'), 0)[1]) == 0
     happened = dict(kills=0, in_a_save=0)
-    before = 0
+    before, children = 0, []
     for _ in tqdm(range(kills), unit='kill'):
         child = run('cut')
         code = wait_for_start(child)
-        if code is not None:
-            assert code == 0, Path('output.txt').read_text()[-2000:]
-            break
+        assert code is None, (code, Path('output.txt').read_text()[-2000:])
+        children.append(child)
         moment = time.monotonic() + chance.uniform(0, 0.5)
         in_a_save = chance.random() < 0.5  # every other one
         while time.monotonic() < moment or (in_a_save and not is_saving() and alive(child)):
@@ -130,6 +143,7 @@ def stress(kills: int, seed: int) -> dict:
         for name, tensor in other[key].items():
             torch.testing.assert_close(last[key][name], tensor, atol=1e-5, rtol=1e-4)
     assert not is_saving()
+    require_ended(children)
     return happened | dict(epochs=epochs, steps=len(whole), largest_difference_of_a_loss=far)
 
 

@@ -27,7 +27,7 @@ from mmlolvit.engine.order import PlacedBatchSampler, SeededItems
 from mmlolvit.engine.saving import INTERRUPTED, UNFINISHED, write_safely
 from mmlolvit.errors import UserError
 
-from .helpers import ActAt, inside, losses, send, spoil, threads
+from .helpers import ActAt, children, inside, losses, send, spoil, threads
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -120,6 +120,14 @@ def test_resumed_in_the_middle_of_an_epoch_a_training_is_the_same(workspace, act
     assert run_train([f'{task}.py', '--work-dir', work_dir, '--resume']) == 0
     assert not saved.exists()
     assert_same(work_dir, f'whole_{task}')
+
+
+@pytest.mark.parametrize('task', ['cls', 'seg'])
+def test_processes_that_load_data_end_with_the_training(workspace, task):
+    """At once; when the garbage collector finds them each would take 5 s."""
+    before = children(os.getpid())
+    assert run_train([f'{task}.py', '--work-dir', f'ended_{task}']) == 0
+    assert set(children(os.getpid())) <= set(before)
 
 
 def validations(work_dir: str) -> dict[int, dict]:
@@ -303,6 +311,29 @@ def test_a_signal_to_all_processes_saves(workspace, number):
         os.killpg(process.pid, 0)
 
 
+def test_a_process_that_loads_data_ends_after_a_training_that_is_killed():
+    """Even where that happens while it begins."""
+    program = """
+import os, signal
+from functools import partial
+from torch.utils.data import DataLoader
+from mmlolvit.engine.interrupts import start_worker
+
+def kill(number):
+    os.kill(os.getppid(), signal.SIGKILL)
+    while os.getppid() == parent:
+        pass
+
+parent = os.getpid()
+init = partial(start_worker, kill, parent)
+list(DataLoader(range(4), num_workers=1, worker_init_fn=init, multiprocessing_context='fork'))
+"""
+    env = dict(os.environ, PYTHONPATH=str(ROOT))
+    process = subprocess.Popen([sys.executable, '-c', program], env=env, stdout=subprocess.PIPE)
+    process.communicate(timeout=60)  # until the last that may write has ended
+    assert process.returncode == -signal.SIGKILL
+
+
 class Limited:
     """A disk that is full: no file may grow beyond a size."""
 
@@ -424,39 +455,57 @@ def test_a_process_that_loads_data_and_fails_ends_training(workspace, how, words
     assert newest_intact(how) == f'{how}/epoch_1.pth'
 
 
-@pytest.mark.parametrize('what', ['loss', 'gradient'])
-def test_bad_numbers_end_training_with_the_step_and_its_images(workspace, actions, what, capsys):
-    work_dir = f'bad_{what}'
+@pytest.mark.parametrize(
+    ('task', 'what', 'words'),
+    [
+        ('cls', 'loss', 'the loss (loss) is '),
+        ('cls', 'gradient', 'the gradients of head.'),
+        ('det', 'loss', 'the loss (loss, loss_cls, loss_bbox) is '),
+        ('seg', 'gradient', 'the gradients of decode_head.'),
+    ],
+)
+def test_bad_numbers_end_training_with_the_step_and_its_images(
+    workspace, actions, task, what, words, capsys
+):
+    work_dir = f'bad_{task}_{what}'
     actions[5] = spoil(what)
-    assert run_train(['cls.py', '--work-dir', work_dir]) == 2
+    assert run_train([f'{task}.py', '--work-dir', work_dir]) == 2
     said = capsys.readouterr().err
-    words = dict(loss='step 6: the loss (loss) is NaN', gradient='step 6: the gradients of head.')
-    assert words[what] in said
-    assert 'data/digits/train/' in said and 'bad_numbers.policy=skip' in said
+    assert f'step 6: {words}' in said
+    assert '/train/' in said and 'bad_numbers.policy=skip' in said
     saved = torch.load(f'{work_dir}/bad_batch_iter_6.pth', weights_only=False)
     assert saved['iter'] == 6 and len(saved['batch']['inputs']) == len(saved['samples']) == 4
-    assert newest_intact(work_dir) == f'{work_dir}/epoch_1.pth'
+    last = 'iter_4.pth' if task == 'seg' else 'epoch_1.pth'
+    assert newest_intact(work_dir) == f'{work_dir}/{last}'
 
 
-def test_a_bad_step_can_be_left_out(workspace, actions, capsys):
-    options = ['--cfg-options', 'bad_numbers.policy=skip', 'bad_numbers.limit=1']
+@pytest.mark.parametrize('task', PARTS)
+def test_a_bad_step_can_be_left_out(workspace, actions, task, capsys):
+    work_dir = f'skipped_{task}'
+    argv = [f'{task}.py', '--work-dir', work_dir, '--cfg-options', 'bad_numbers.policy=skip']
     actions[5] = spoil('loss')
-    assert run_train(['cls.py', '--work-dir', 'skipped', *options]) == 0
-    found = losses('skipped')
-    assert found[6] == found[5] and len(found) == 12  # the last mean
+    assert run_train([*argv, 'bad_numbers.limit=1']) == 0
+    found = losses(work_dir)
+    assert found[6] == found[5]  # the last mean
+    assert len(found) == len(losses(f'whole_{task}'))
     assert np.isfinite(list(found.values())).all()
-    saved = read_checkpoint('skipped/epoch_3.pth')['state_dict']
+    saved = read_checkpoint(newest_intact(work_dir))['state_dict']
     assert all(tensor.isfinite().all() for tensor in saved.values())
-    actions[7] = spoil('loss')
+
+
+def test_bad_steps_are_left_out_up_to_a_limit(workspace, actions):
+    actions.update({5: spoil('loss'), 7: spoil('loss')})
+    options = ['--cfg-options', 'bad_numbers.policy=skip', 'bad_numbers.limit=1']
     assert run_train(['cls.py', '--work-dir', 'skipped_twice', *options]) == 2
 
 
-def test_a_training_can_go_back(workspace, actions):
+@pytest.mark.parametrize('task', PARTS)
+def test_a_training_can_go_back(workspace, actions, task):
     options = ['--cfg-options', 'bad_numbers.policy=go_back']
     actions[6] = spoil('loss')
-    assert run_train(['cls.py', '--work-dir', 'back', *options]) == 0
-    found = losses('back')  # the same where steps were made twice
-    assert found[7] == found[6] and len(found) == 12
+    assert run_train([f'{task}.py', '--work-dir', f'back_{task}', *options]) == 0
+    found = losses(f'back_{task}')  # the same where steps were made twice
+    assert found[7] == found[6] and len(found) == len(losses(f'whole_{task}'))
 
 
 def test_a_training_goes_back_to_its_start_and_not_to_an_older_run(workspace, actions):

@@ -13,7 +13,7 @@ from mmengine.dataset import Compose
 from mmengine.device import get_device
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODEL_WRAPPERS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from PIL import Image
 
 from ..engine.secrecy import hide_secrets
@@ -47,6 +47,18 @@ class GuardedRunner(Runner):
         hide_secrets(cfg._cfg_dict)
         super().__init__(*args, cfg=cfg, **kwargs)
 
+    def train(self):
+        try:
+            return super().train()
+        finally:
+            end_processes(self._train_loop, self._val_loop)
+
+    def test(self):
+        try:
+            return super().test()
+        finally:
+            end_processes(self._test_loop)
+
     def build_logger(self, *args, **kwargs):
         rotation = dict(type='RotatingFileHandler', maxBytes=LOG_SIZE, backupCount=1)
         return super().build_logger(*args, file_handler_cfg=rotation, **kwargs)
@@ -79,6 +91,16 @@ class GuardedRunner(Runner):
         wrapper = dict(model_wrapper_cfg or defaults)
         wrapper.setdefault('type', 'MMDistributedDataParallel')
         return MODEL_WRAPPERS.build(wrapper, default_args=dict(module=revert_sync_batchnorm(model)))
+
+
+def end_processes(*loops) -> None:
+    """End those that load data for MMEngine's loops; Python's garbage collector takes 5 s for each.
+
+    It closes the queues that PyTorch tells them by, and PyTorch then waits for an answer.
+    """
+    for loop in loops:
+        if isinstance(loop, BaseLoop):  # one that was not built is a dict
+            loop.dataloader_iterator = loop.dataloader._iterator = None
 
 
 def find_base(dataset) -> Iterator:

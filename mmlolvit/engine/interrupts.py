@@ -26,7 +26,7 @@ class Interrupted(Exception):
         self.number, self.path = number, path
 
 
-def start_worker(init: Callable | None, number: int) -> None:
+def start_worker(init: Callable | None, parent: int, number: int) -> None:
     """Begin a process that loads data, which ends with the training, not at a signal to both.
 
     Clusters and terminals send one to each process; a training needs data until it has saved.
@@ -34,15 +34,20 @@ def start_worker(init: Callable | None, number: int) -> None:
     if init:
         init(number)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, 'sigwaitinfo'):  # not on macOS
+    if hasattr(signal, 'sigtimedwait'):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        threading.Thread(target=_await_parent, daemon=True).start()
+        threading.Thread(target=_await_end, args=(parent,), daemon=True).start()
 
 
-def _await_parent() -> None:
-    """End this process at a SIGTERM of its parent, which has no more work for it."""
-    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
-        pass
+def _await_end(parent: int) -> None:
+    """End this process at a SIGTERM of its parent, which has no more work for it, or after it.
+
+    PyTorch notices that too, but not where the parent was killed before it began to look.
+    """
+    while os.getppid() == parent:
+        told = signal.sigtimedwait([signal.SIGTERM], 5)
+        if told and told.si_pid == parent:
+            break
     os._exit(0)
 
 
