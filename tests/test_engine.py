@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 from mmcv.transforms import TRANSFORMS
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
 from torch.utils.data import BatchSampler, SequentialSampler, get_worker_info
 
 from mmlolvit.checkpoints import newest_intact, read_checkpoint
@@ -259,6 +261,36 @@ def test_gradients_that_are_added_up_are_not_lost(workspace, actions):
     assert run_train(['cls.py', '--work-dir', 'added_cut', '--resume', *options]) == 0
     assert_same('added_cut', 'added')
     assert losses('added') != pytest.approx(losses('whole_cls'), abs=1e-5)
+
+
+@OPTIM_WRAPPERS.register_module()
+class ScaledOnCpu(AmpOptimWrapper):
+    """MMEngine's wrapper with PyTorch's loss scale, which it takes for GPUs only."""
+
+    def __init__(self, **options):
+        OptimWrapper.__init__(self, **options)
+        self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=2.0**20, growth_interval=4)
+        self._scale_update_param, self.cast_dtype = None, torch.bfloat16
+
+    def optim_context(self, model):
+        return OptimWrapper.optim_context(self, model)
+
+
+def test_a_loss_scale_goes_on(workspace, actions):
+    """Infinite gradients make it smaller, which is not the end of a training."""
+    argv = ['cls.py', '--cfg-options', 'optim_wrapper.type=ScaledOnCpu', '--work-dir']
+    actions[1] = spoil('gradient')
+    assert run_train([*argv, 'scaled']) == 0
+    actions[6] = send(signal.SIGTERM)
+    assert run_train([*argv, 'scaled_cut']) == 143
+    actions.clear()
+    assert run_train([*argv, 'scaled_cut', '--resume']) == 0
+    assert_same('scaled_cut', 'scaled')
+    scaled, cut = (
+        read_checkpoint(f'{name}/epoch_3.pth')['optimizer']['loss_scaler']
+        for name in ('scaled', 'scaled_cut')
+    )
+    assert scaled == cut and (scaled['scale'], scaled['_growth_tracker']) == (2.0**21, 2)
 
 
 @pytest.mark.parametrize(
