@@ -2,32 +2,33 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from mmengine.registry import MODELS, init_default_scope
 
 import mmlolvit
 from mmlolvit.cli.export_onnx import main as export
+from mmlolvit.deploy.graphs import GRAPHS, Normalized
+from mmlolvit.deploy.onnx import open_model, run
 from mmlolvit.errors import UserError
 from mmlolvit.models import GLFFBlock, LOLViT
 from mmlolvit.models.lolvit import ARCHS
-from mmlolvit.zoo import read_config
 
 from .helpers import inside, threads
+from .test_export import exports, save_random
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 SOME = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-FEW = settings(SOME, max_examples=12)
+FEW = settings(SOME, max_examples=50)
 SIDES = st.integers(1, 400)
 NAMES = dict(
-    cls='lolvit_xx_digits',
-    det='retinanet_lolvit_xx_digits_short',
-    seg='fpn_lolvit_xx_digits_short',
+    cls='lolvit_x_digits',
+    det='retinanet_lolvit_x_digits',
+    seg='fpn_lolvit_x_digits',
 )
 
 
@@ -116,20 +117,17 @@ def test_the_block_stays_finite_in_half_precision(half, sides, training):
 
 
 @pytest.fixture(scope='module')
-def predictors(tmp_path_factory):
-    """A model of each task, with random weights; the folder holds a form of each for any size."""
-    with inside(tmp_path_factory.mktemp('shapes')), threads(1):
-        found = {}
+def workspace(tmp_path_factory):
+    """A folder with a checkpoint of random weights of each task."""
+    with inside(tmp_path_factory.mktemp('shapes')) as folder, threads(1):
         for task, name in NAMES.items():
-            cfg = read_config(name)
-            init_default_scope(cfg.default_scope)
-            torch.manual_seed(0)
-            torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), f'{task}.pth')
-            found[task] = mmlolvit.load(name, f'{task}.pth')
-        argv = [NAMES['seg'], 'seg.pth', '--out', 'seg.onnx', '--dynamic', 'batch', 'size']
-        assert export(argv) == 0
-        found['onnx'] = onnxruntime.InferenceSession('seg.onnx')
-        yield found
+            Path(save_random(f'{task}/{name}')).rename(f'{task}.pth')
+        yield folder
+
+
+@pytest.fixture(scope='module')
+def predictors(workspace):
+    return {task: mmlolvit.load(name, f'{task}.pth') for task, name in NAMES.items()}
 
 
 @pytest.mark.parametrize('task', NAMES)
@@ -154,21 +152,26 @@ def test_whole_models_answer_on_any_image(predictors, task, height, width, grey)
         assert answer['map'].shape == (height, width)
 
 
+@pytest.fixture(scope='module', params=NAMES)
+def exported(request, predictors):
+    """A model's graph, and the file of it for any number of images of any size."""
+    task = request.param
+    argv = [NAMES[task], f'{task}.pth', '--out', f'{task}.onnx', '--dynamic', 'batch', 'size']
+    assert export(argv) == 0
+    model = predictors[task].model
+    graph = GRAPHS[predictors[task].cfg.default_scope](model)
+    return Normalized(graph, model.data_preprocessor), open_model(f'{task}.onnx')
+
+
+@exports
 @FEW
 @given(st.integers(1, 3), st.integers(1, 200), st.integers(1, 200))
-def test_an_exported_model_answers_as_pytorch_on_any_image(predictors, batch, height, width):
-    model, session = predictors['seg'].model, predictors['onnx']
+def test_an_exported_model_answers_as_pytorch_on_any_image(exported, batch, height, width):
+    net, session = exported
     rng = np.random.default_rng(height * 1000 + width)
-    images = rng.integers(256, size=(batch, 3, height, width)).astype(np.float32)
-    feed = {session.get_inputs()[0].name: images}
-    got = session.run(None, feed)[0]
+    images = torch.from_numpy(rng.integers(256, size=(batch, 3, height, width))).float()
     with torch.no_grad():
-        x = (torch.from_numpy(images).flip(1) - model.data_preprocessor.mean) / (
-            model.data_preprocessor.std
-        )
-        want = torch.nn.functional.interpolate(
-            model.encode_decode(x, [dict(img_shape=(height, width), ori_shape=(height, width))]),
-            (height, width),
-        )
-    same = (got.reshape(batch, height, width) == want.argmax(1).numpy()).mean()
-    assert same > 0.99
+        want = net(images)
+    got = run(session, images)
+    assert [tuple(a.shape) for a in got] == [tuple(b.shape) for b in want]
+    assert net.inner.difference(got, want) < 0.01
