@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,6 +131,17 @@ def test_processes_that_load_data_end_with_the_training(workspace, task):
     before = children(os.getpid())
     assert run_train([f'{task}.py', '--work-dir', f'ended_{task}']) == 0
     assert set(children(os.getpid())) <= set(before)
+
+
+def test_a_broken_checkpoint_is_named_and_passed_over(workspace, capsys):
+    shutil.copytree('whole_cls', 'broken')
+    last = Path('broken/epoch_3.pth')
+    last.write_bytes(last.read_bytes()[:100_000])
+    assert run_train(['cls.py', '--work-dir', 'broken', '--resume']) == 0
+    said = capsys.readouterr()
+    assert 'warning: passed over: broken/epoch_3.pth is cut short' in said.err
+    assert 'resumed epoch: 2' in said.out
+    assert_same('broken', 'whole_cls')
 
 
 def validations(work_dir: str) -> dict[int, dict]:
@@ -490,9 +502,9 @@ def test_a_process_that_loads_data_and_fails_ends_training(workspace, how, words
 @pytest.mark.parametrize(
     ('task', 'what', 'words'),
     [
-        ('cls', 'loss', 'the loss (loss) is '),
+        ('cls', 'loss', 'the loss (loss) turned NaN'),
         ('cls', 'gradient', 'the gradients of head.'),
-        ('det', 'loss', 'the loss (loss, loss_cls, loss_bbox) is '),
+        ('det', 'loss', 'the loss (loss, loss_cls, loss_bbox) turned NaN'),
         ('seg', 'gradient', 'the gradients of decode_head.'),
     ],
 )

@@ -130,7 +130,7 @@ class BadNumbers(Hook):
         write_safely(path, buffer.getvalue())
         names = f' ({", ".join(losses)})' if losses else ''
         return (
-            f'step {runner.iter + 1}: {self.wrong}{names} is NaN or infinite. The batch of '
+            f'step {runner.iter + 1}: {self.wrong}{names} turned NaN or infinite. The batch of '
             f'{", ".join(samples[:8]) or "unnamed samples"} is saved in {path}'
         )
 
