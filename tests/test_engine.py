@@ -369,7 +369,7 @@ def kill(number):
         pass
 
 parent = os.getpid()
-init = partial(start_worker, kill, parent)
+init = partial(start_worker, kill)
 list(DataLoader(range(4), num_workers=1, worker_init_fn=init, multiprocessing_context='fork'))
 """
     env = dict(os.environ, PYTHONPATH=str(ROOT))

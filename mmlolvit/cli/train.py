@@ -58,7 +58,7 @@ class TrainingRunner(GuardedRunner):
     def build_dataloader(self, *args, **kwargs):
         loader = super().build_dataloader(*args, **kwargs)
         if loader.num_workers:
-            loader.worker_init_fn = partial(start_worker, loader.worker_init_fn, os.getpid())
+            loader.worker_init_fn = partial(start_worker, loader.worker_init_fn)
         return loader
 
     def load_checkpoint(self, *args, **kwargs):

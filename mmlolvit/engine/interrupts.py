@@ -1,5 +1,6 @@
 """SIGTERM and SIGINT: a training saves where it is and ends; at the second one it ends at once."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -26,7 +27,7 @@ class Interrupted(Exception):
         self.number, self.path = number, path
 
 
-def start_worker(init: Callable | None, parent: int, number: int) -> None:
+def start_worker(init: Callable | None, number: int) -> None:
     """Begin a process that loads data, which ends with the training, not at a signal to both.
 
     Clusters and terminals send one to each process; a training needs data until it has saved.
@@ -36,17 +37,18 @@ def start_worker(init: Callable | None, parent: int, number: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, 'sigtimedwait'):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        threading.Thread(target=_await_end, args=(parent,), daemon=True).start()
+        threading.Thread(target=_await_end, daemon=True).start()
 
 
-def _await_end(parent: int) -> None:
+def _await_end() -> None:
     """End this process at a SIGTERM of its parent, which has no more work for it, or after it.
 
     PyTorch notices that too, but not where the parent was killed before it began to look.
     """
-    while os.getppid() == parent:
+    parent = multiprocessing.parent_process()
+    while parent.is_alive():
         told = signal.sigtimedwait([signal.SIGTERM], 5)
-        if told and told.si_pid == parent:
+        if told and told.si_pid == parent.pid:
             break
     os._exit(0)
 
