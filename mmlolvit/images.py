@@ -6,10 +6,10 @@ import warnings
 from pathlib import Path
 
 # Pixels of one image; decoded, this default takes 800 MB. OpenCV reads it when it is imported, and
-# refuses what has more before it takes memory; an environment that sets it keeps its own limit.
+# refuses what has more before it takes memory. An environment that sets a number keeps its own.
 LIMIT = 'OPENCV_IO_MAX_IMAGE_PIXELS'
 DEFAULT = str(2**28)
-if not re.fullmatch('[0-9]{1,18}', os.environ.setdefault(LIMIT, DEFAULT)):  # OpenCV would abort
+if not re.fullmatch('[0-9]{1,18}', os.environ.setdefault(LIMIT, DEFAULT)):  # OpenCV may abort
     warnings.warn(
         f'{LIMIT} must be a whole number, got {os.environ[LIMIT]!r}; {DEFAULT} is taken',
         stacklevel=2,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -113,6 +114,8 @@ def work() -> None:
     run(train.main, 'cls.py', '--work-dir', 'dry', '--dry-run')
     run_faulty('whole', bool)
     run_faulty('cut', send(signal.SIGTERM), code=128 + signal.SIGTERM)
+    if is_main_process():
+        shutil.copytree('cut', 'kept')
     run_faulty('cut', bool)
     run_faulty('skipped', spoil('loss'), 'bad_numbers.policy=skip')
     run_faulty('back', spoil('loss'), 'bad_numbers.policy=go_back')

@@ -72,7 +72,7 @@ def children(process: int) -> list[int]:
 
 
 def spoil(name: str):
-    """Let the losses or a gradient be infinite, in this iteration alone."""
+    """Let the losses be infinite or a gradient NaN, in this iteration alone."""
 
     def act(runner) -> None:
         model = getattr(runner.model, 'module', runner.model)

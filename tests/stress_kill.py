@@ -13,6 +13,7 @@ import random
 import signal
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -72,12 +73,18 @@ def wait_for_start(child: int) -> int | None:
 def require_ended(children: list[int]) -> None:
     """AssertionError where a process that loads data for a training lives on without it."""
     deadline = time.monotonic() + 30
-    for child in children:
-        with suppress(ProcessLookupError):
-            while True:
-                os.killpg(child, 0)
-                assert time.monotonic() < deadline, f'a process of group {child} is left'
-                time.sleep(0.1)
+    while left := {pid for pid, group in running() if group in children}:
+        assert time.monotonic() < deadline, f'processes {left} are left'
+        time.sleep(0.1)
+
+
+def running() -> Iterator[tuple[int, int]]:
+    """Processes, but for those that have ended and were not waited for, with their groups."""
+    for file in Path('/proc').glob('[0-9]*/stat'):
+        with suppress(OSError):  # it has gone
+            state, _, group, *_ = file.read_text().rpartition(')')[2].split()
+            if state != 'Z':
+                yield int(file.parent.name), int(group)
 
 
 def is_saving() -> bool:
@@ -111,7 +118,7 @@ def losses(work_dir: str) -> dict[int, set[float]]:
 def stress(kills: int, seed: int) -> dict:
     """Kill so often, then train to the end; what happened. AssertionError where work is lost."""
     chance = random.Random(seed)
-    epochs = 2 * kills  # about one is made until each
+    epochs = 5 * kills  # one or two are made until each
     Path('killed.py').write_text(CONFIG.format(epochs=epochs))
     assert os.waitstatus_to_exitcode(os.waitpid(run('whole'), 0)[1]) == 0
     happened = dict(kills=0, in_a_save=0)

@@ -22,6 +22,7 @@ from mmlolvit.cli import distributed
 from mmlolvit.cli.distributed import GRACE, join, wait_to_speak
 from mmlolvit.cli.samples import GuardedRunner
 from mmlolvit.cli.test import main as run_test
+from mmlolvit.cli.train import main as run_train
 from mmlolvit.datasets import scenes
 from mmlolvit.datasets.cue import EpochSampler
 from mmlolvit.errors import UserError
@@ -228,6 +229,16 @@ def test_a_signal_to_one_process_ends_all_after_the_same_step(here):
     for key in ('state_dict', 'ema_state_dict'):
         for name, tensor in two[key].items():
             torch.testing.assert_close(one[key][name], tensor, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_one_process_goes_on_at_the_image_where_two_were_cut_off(here):
+    """After 9 steps of 4 images, 24 of them an epoch; 12 are left, in steps of 2."""
+    assert run_train(['faulty.py', '--work-dir', 'kept', '--resume']) == 0
+    saved = torch.load('kept/epoch_2.pth', weights_only=False)
+    assert saved['meta']['iter'] == 9 + 12 // 2
+    logs = ''.join(file.read_text() for file in Path('kept').glob('*/*.log'))
+    assert 'a step has 2 images, and had 4 when this was saved' in logs
 
 
 @pytest.mark.slow

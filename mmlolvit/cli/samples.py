@@ -3,6 +3,7 @@
 import copy
 import sys
 from collections.abc import Iterator
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from mmengine.dataset import Compose
 from mmengine.device import get_device
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODEL_WRAPPERS
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import Runner
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from ..engine.secrecy import hide_secrets
 from ..errors import UserError
@@ -61,7 +63,11 @@ class GuardedRunner(Runner):
 
     def build_logger(self, *args, **kwargs):
         rotation = dict(type='RotatingFileHandler', maxBytes=LOG_SIZE, backupCount=1)
-        return super().build_logger(*args, file_handler_cfg=rotation, **kwargs)
+        logger = super().build_logger(*args, file_handler_cfg=rotation, **kwargs)
+        for handler in logger.handlers:
+            if isinstance(handler, RotatingFileHandler):
+                handler.handleError = raise_full
+        return logger
 
     def build_dataloader(self, dataloader, seed=None, diff_rank_seed=False):
         if dataloader.get('num_workers'):
@@ -93,14 +99,20 @@ class GuardedRunner(Runner):
         return MODEL_WRAPPERS.build(wrapper, default_args=dict(module=revert_sync_batchnorm(model)))
 
 
+def raise_full(record) -> None:
+    """Let a log that cannot be written end a run, as a record of its curves does."""
+    raise
+
+
 def end_processes(*loops) -> None:
     """End those that load data for MMEngine's loops; Python's garbage collector takes 5 s for each.
 
     It closes the queues that PyTorch tells them by, and PyTorch then waits for an answer.
     """
     for loop in loops:
-        if isinstance(loop, BaseLoop):  # one that was not built is a dict
-            loop.dataloader_iterator = loop.dataloader._iterator = None
+        loader = getattr(loop, 'dataloader', None)  # a loop that was not built is a dict
+        if isinstance(loader, DataLoader):
+            loop.dataloader_iterator = loader._iterator = None
 
 
 def find_base(dataset) -> Iterator:

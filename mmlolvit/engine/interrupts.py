@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
+from logging.handlers import RotatingFileHandler
 
 import torch
 from mmengine.dist import all_reduce, barrier, get_rank, is_distributed
 from mmengine.hooks import EMAHook, Hook
+from mmengine.logging import MMLogger
 
 from .resume import unfinished_gradients
 from .saving import INTERRUPTED, require_folder
@@ -34,6 +36,9 @@ def start_worker(init: Callable | None, number: int) -> None:
     """
     if init:
         init(number)
+    for handler in MMLogger.get_current_instance().handlers:
+        if isinstance(handler, RotatingFileHandler):
+            handler.maxBytes = 0  # the training's own process begins a log anew
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, 'sigtimedwait'):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
@@ -45,9 +50,9 @@ def _await_end() -> None:
 
     PyTorch notices that too, but not where the parent was killed before it began to look.
     """
-    parent = multiprocessing.parent_process()
-    while parent.is_alive():
-        told = signal.sigtimedwait([signal.SIGTERM], 5)
+    parent, starter = multiprocessing.parent_process(), os.getppid()  # two with a fork server
+    while os.getppid() == starter and parent.is_alive():
+        told = signal.sigtimedwait([signal.SIGTERM], 1)
         if told and told.si_pid == parent.pid:
             break
     os._exit(0)
