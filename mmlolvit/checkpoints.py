@@ -7,6 +7,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from hashlib import sha256
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -15,12 +16,14 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.optim import OneCycleParamScheduler
 from mmengine.runner import CheckpointLoader
+from mmengine.runner.checkpoint import load_from_http
 
 from .errors import UserError
 
 UNSAFE = re.compile(r'GLOBAL ([\w.]+)')
 TRUST = '--trust-checkpoint'
 FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+HUB = ('log_scalars', 'runtime_info', 'resumed_keys')
 trusted = False  # whether to run what is pickled in a checkpoint: trust_checkpoints
 
 
@@ -76,6 +79,17 @@ def checkpoints_as_data() -> Iterator[None]:
             os.environ[FORCE] = before[1]
 
 
+@CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
+def load_from_url(filename: str, map_location=None, **options) -> dict:
+    """MMEngine's, which takes files of one name for one, and reads what arrived damaged."""
+    folder = Path(torch.hub.get_dir(), 'checkpoints', sha256(filename.encode()).hexdigest()[:16])
+    checkpoint = load_from_http(filename, map_location, model_dir=str(folder), **options)
+    for file in folder.iterdir():
+        if zipfile.is_zipfile(file) and not is_intact(file):
+            raise UserError(f'{filename} arrived damaged, as {file}; remove that, and try again')
+    return checkpoint
+
+
 def read_checkpoint(path: str) -> dict:
     """Load a checkpoint, a file or URL, to the CPU, with its tensors under 'state_dict'.
 
@@ -89,6 +103,8 @@ def read_checkpoint(path: str) -> dict:
         found = f'; in {folder} there are {", ".join(others)}' if others else ''
         wrong = 'is a folder, expected a file' if Path(path).is_dir() else 'does not exist'
         raise UserError(f'checkpoint {path} {wrong}{found}')
+    if local and not os.access(path, os.R_OK):
+        raise UserError(f'checkpoint {path} may not be read: it needs the right to')
     damaged = UserError(f'{path} is cut short, damaged or no checkpoint; copy or train it again')
     archive = not local or zipfile.is_zipfile(path)  # or pickled, as PyTorch did before 1.6
     if local and archive and not is_intact(path):
@@ -100,6 +116,8 @@ def read_checkpoint(path: str) -> dict:
         else:
             with nullcontext() if trusted else checkpoints_as_data():
                 checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger=None)
+    except UserError:
+        raise
     except Exception as error:  # what is pickled can fail in any way
         if not trusted and (found := UNSAFE.search(str(error))):
             raise UserError(
@@ -114,8 +132,20 @@ def read_checkpoint(path: str) -> dict:
         checkpoint = checkpoint if 'state_dict' in checkpoint else dict(state_dict=checkpoint)
         weights = checkpoint['state_dict']
         if isinstance(weights, dict) and any(map(torch.is_tensor, weights.values())):
+            check_meta(path, checkpoint.get('meta', {}))
             return checkpoint
     raise UserError(f'{path} is not a checkpoint: expected a state_dict of tensors in it')
+
+
+def check_meta(path: str, meta) -> None:
+    """Raise UserError where what a checkpoint says of itself is not as MMEngine writes it."""
+    data = (meta.get('dataset_meta') or {}) if isinstance(meta, dict) else None
+    classes = (data.get('classes') or ()) if isinstance(data, dict) else None
+    if not (isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes)):
+        raise UserError(
+            f'{path} is not a checkpoint of MMEngine: expected meta as a dict, in which '
+            'dataset_meta is one too, with names as its classes, where there are any'
+        )
 
 
 def is_intact(path: str) -> bool:
@@ -135,6 +165,20 @@ def read_training_state(path: str) -> dict:
             f'{path} has weights but no {", ".join(sorted(absent))} to resume from; '
             'start from its weights with --cfg-options load_from=...'
         )
+    meta, hub = checkpoint['meta'], checkpoint['message_hub']
+    counts = {key: meta.get(key) for key in ('epoch', 'iter')}
+    counts |= {key: meta.get(key) or 0 for key in ('seed', 'batches', 'batch_size')}
+    wrong = [
+        f'meta.{key}={value!r}, expected a whole number'
+        for key, value in counts.items()
+        if not (isinstance(value, int) and 0 <= value < 2**32)
+    ]
+    if not (isinstance(hub, dict) and all(isinstance(hub.get(key), dict) for key in HUB)):
+        wrong.append(f'message_hub, expected a dict with {", ".join(HUB)}')
+    if not isinstance(checkpoint['optimizer'], dict):
+        wrong.append('optimizer, expected a dict')
+    if wrong:
+        raise UserError(f'{path} cannot be resumed from: {"; ".join(wrong)}')
     return checkpoint
 
 
@@ -142,7 +186,8 @@ def newest_intact(work_dir: str) -> str | None:
     """Path of the checkpoint saved last in a work dir; broken ones are named and passed over.
 
     Where there is none, that which MMEngine's `last_checkpoint` names. The last is so by what is
-    written in it, for a copied file has the time of its copy.
+    written in it, for a copied file has the time of its copy. Raises UserError where there are some
+    and all are passed over: a training that starts again would overwrite them.
     """
     found = [
         file
@@ -159,6 +204,11 @@ def newest_intact(work_dir: str) -> str | None:
             print(f'warning: passed over: {error}', file=sys.stderr)
         else:
             return str(file)
+    if any(file.exists() for file in found):
+        raise UserError(
+            f'none of the checkpoints in {work_dir} can be gone on from, for the reasons above; '
+            'mend or move them, or start anew in another --work-dir'
+        )
     return None
 
 
@@ -189,9 +239,9 @@ def require_equal(
         model = model.module
     expected = model if isinstance(model, dict) else model.state_dict()
     wrong = [
-        f'{name} is {tuple(weights[name].shape)}, expected {tuple(tensor.shape)}'
+        f'{name} is {found}, expected {tuple(tensor.shape)}'
         for name, tensor in expected.items()
-        if name in weights and weights[name].shape != tensor.shape
+        if name in weights and (found := describe(weights[name])) != describe(tensor)
     ]
     wrong += [f'{name} is missing' for name in expected if name not in weights]
     wrong += [f'{name} is not expected' for name in weights if name not in expected]
@@ -201,3 +251,18 @@ def require_equal(
             f'checkpoint {path} is of another architecture than the config: '
             f'{len(wrong)} tensors differ\n  {lines}\n{mend}'
         )
+    spoiled = [name for name, tensor in weights.items() if tensor.isnan().any()]
+    if spoiled:
+        raise UserError(
+            f'checkpoint {path} has NaN in {len(spoiled)} tensors, as in {spoiled[0]}: what was '
+            'trained from there on is lost; take an earlier one'
+        )
+
+
+def describe(value) -> str:
+    """The shape of a tensor, or what it is that no layer can take."""
+    if not torch.is_tensor(value):
+        return type(value).__name__
+    kinds = dict(sparse=value.layout != torch.strided, quantized=value.is_quantized)
+    kinds |= dict(complex=value.is_complex(), empty=value.is_meta)
+    return ' '.join([kind for kind, true in kinds.items() if true] + [str(tuple(value.shape))])

@@ -144,6 +144,52 @@ def test_a_broken_checkpoint_is_named_and_passed_over(workspace, capsys):
     assert_same('broken', 'whole_cls')
 
 
+def test_a_training_does_not_begin_anew_over_checkpoints_that_it_cannot_use(workspace, capsys):
+    shutil.copytree('whole_cls', 'refused')
+    for file in Path('refused').glob('*.pth'):
+        file.write_bytes(file.read_bytes()[:100_000])
+    assert run_train(['cls.py', '--work-dir', 'refused', '--resume']) == 2
+    assert 'none of the checkpoints in refused can be gone on from' in capsys.readouterr().err
+
+
+def test_no_checkpoint_outside_the_work_dir_is_removed(workspace):
+    """The best one of the run that another goes on from; or whatever a stranger's names."""
+    shutil.copytree('whole_cls', 'origin')
+    precious = Path('origin/precious')
+    precious.mkdir()
+    state = read_checkpoint('origin/epoch_2.pth')
+    info = state['message_hub']['runtime_info']
+    assert Path(info['best_ckpt']).name.startswith('best_')
+    for best in (str(precious), info['best_ckpt'].replace('whole_cls', 'origin')):
+        info.update(best_ckpt=best, best_score=-1.0, keep_ckpt_ids=['../origin/precious/x', 1, 2])
+        torch.save(state, 'origin/epoch_2.pth')
+        before = sorted(Path('origin').rglob('*'))
+        argv = ['cls.py', '--work-dir', 'fork', '--resume', 'origin/epoch_2.pth']
+        assert run_train(argv) == 0
+        assert sorted(Path('origin').rglob('*')) == before
+    assert len(list(Path('fork').glob('best_*.pth'))) == 1
+
+
+def test_a_training_goes_on_with_the_optimizer_that_it_had(workspace, capsys):
+    Path('other.py').write_text(
+        "_base_ = './cls.py'\n"
+        "optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=0.1, weight_decay=0.0))\n"
+    )
+    argv = ['other.py', '--work-dir', 'other', '--resume', 'whole_cls/epoch_2.pth']
+    assert run_train(argv) == 2
+    said = capsys.readouterr().err
+    assert 'epoch_2.pth cannot be resumed from' in said and 'SGD needs dampening' in said
+
+
+def test_a_training_goes_on_with_the_classes_that_it_had(workspace, capsys):
+    state = read_checkpoint('whole_cls/epoch_2.pth')
+    names = state['meta']['dataset_meta']['classes']
+    state['meta']['dataset_meta']['classes'] = tuple(reversed(names))
+    torch.save(state, 'reversed.pth')
+    assert run_train(['cls.py', '--work-dir', 'reversed', '--resume', 'reversed.pth']) == 2
+    assert "class '0' has the number 0 in the data set, and 9" in capsys.readouterr().err
+
+
 def validations(work_dir: str) -> dict[int, dict]:
     """Step or epoch -> what was measured, but for times."""
     return {
@@ -648,26 +694,65 @@ def test_a_dry_run_says_what_looks_wrong(workspace, actions, capsys):
     assert 'no doubts' not in said
 
 
-def test_a_run_records_what_repeats_it(workspace, actions, monkeypatch):
+SECRET = """
+    Authorization Proxy-Authorization apiToken authToken hftoken HF_TOKEN notion_token tokens auth
+    basic_auth bearer cookie pwd passphrase password2 db_pass api-key aws_access_key_id accountKey
+    client_secret connection_string sig X-Amz-Signature use_auth_token
+""".split()
+HARMLESS = """
+    num_tokens num_query_token token_num max_new_tokens cls_token mask_token tokenizer token_mixer
+    out_type pass passes low_pass key keypoint meta_keys author authors sigma sigmoid sign norm_cfg
+    pooling keep_ckpt_ids
+""".split()
+PLACES = {
+    'https://me:hidden-in-a@hidden-in-b@example.com/a': 'https://...@example.com/a',
+    's3://hidden-in-a:hidden/hidden-in-b@bucket/a': 's3://...@bucket/a',
+    'https://hidden-in-a@example.com': 'https://...@example.com',
+    'https://a.com/b?token=hidden-in-c&epoch=3': 'https://a.com/b?token=...&epoch=3',
+    'https://a.com/b?d=1&X-Amz-Signature=hidden-in-c': 'https://a.com/b?d=1&X-Amz-Signature=...',
+    'https://a.com/@scope/b@2x.png?key=1': 'https://a.com/@scope/b@2x.png?key=1',
+}
+
+
+@contextmanager
+def served(folder: str, monkeypatch, tmp_path) -> Iterator[str]:
+    """The address of a folder's files; what is fetched of it lies elsewhere than a user's."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    handler = partial(SimpleHTTPRequestHandler, directory=folder)
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f'http://127.0.0.1:{server.server_port}'
+        server.shutdown()
+
+
+def test_a_run_records_what_repeats_it(workspace, actions, monkeypatch, tmp_path):
     monkeypatch.setenv('MY_SERVICE_TOKEN', 'hidden-in-the-environment')
-    options = ['--cfg-options', 'note.api_key=hidden-in-the-command', 'train_cfg.max_epochs=1']
+    options = ['--cfg-options', 'note.api_key=hidden-in-the-command', 'train_cfg.max_epochs=2']
     options += [
         'note.place=https://me:hidden-in-a-link@example.com/a b',
         'note.password=9876501234',
+        *(f'note.given.{name}=hidden-in-{name}' for name in SECRET),
+        *(f'note.given.{name}=kept-in-{name}' for name in HARMLESS),
+        'note.given.token=True',
+        *(f'note.place{number}={place}' for number, place in enumerate(PLACES)),
     ]
     options += ['--cfg-options=note.token=hidden-in-one-argument']
     Path('noted.py').write_text(
         "_base_ = './cls.py'\nnote = dict(pair=(dict(token='hidden-in-a-pair'), 1), "
-        "password=['hidden-in-a-list'])\n"
+        "password=['hidden-in-a-list'], given=dict())\n"
     )
-    assert run_train(['noted.py', '--work-dir', 'recorded', *options]) == 0
+    with served('whole_cls', monkeypatch, tmp_path) as address:
+        start = f'{address}/epoch_1.pth?token='
+        argv = ['noted.py', '--work-dir', 'recorded', '--resume', f'{start}hidden-in-a-query']
+        assert run_train([*argv, *options]) == 0
     (file,) = Path('recorded').glob('*/run.json')
     record = json.loads(file.read_text())
-    assert record['command'].startswith('mmlolvit train noted.py --work-dir recorded --cfg-options')
-    assert 'note.api_key=... train_cfg.max_epochs=1' in record['command']
+    assert record['command'].startswith('mmlolvit train noted.py --work-dir recorded --resume')
+    assert 'note.api_key=... train_cfg.max_epochs=2' in record['command']
     assert " 'note.place=https://...@example.com/a b' " in record['command']
     assert record['command'].endswith(' --cfg-options=note.token=...')
-    assert record['seed'] == 0 and record['resumed_from'] is None
+    assert record['seed'] == 0 and record['resumed_from'] == f'{start}...'
     assert record['packages']['torch'] == torch.__version__.partition('+')[0]
     assert record['environment']['python'] == platform.python_version()
     assert record['data']['training']['samples'] == 14 and record['git'] is None
@@ -677,6 +762,12 @@ def test_a_run_records_what_repeats_it(workspace, actions, monkeypatch):
     assert {'.log', '.json', '.py', '.pth'} <= {file.suffix for file in written}
     for secret in (b'hidden-in', b'9876501234'):
         assert not any(secret in file.read_bytes() for file in written)
+    (log,) = Path('recorded').glob('*/*.log')
+    assert f'Load checkpoint from {start}...' in log.read_text()
+    for text in (record['command'], log.read_text(), Path('recorded/noted.py').read_text()):
+        assert not [name for name in HARMLESS if f'kept-in-{name}' not in text]
+        assert not [place for place in PLACES.values() if place not in text]
+    assert hide_argument('--token=X') == '--token=...'
 
 
 class Endless(SequentialSampler):

@@ -18,7 +18,8 @@ from mmengine.structures import BaseDataElement
 from torch.torch_version import TorchVersion
 
 from mmlolvit.cli.export_onnx import main as run_export
-from mmlolvit.cli.test import check_number, check_order
+from mmlolvit.cli.samples import check_order
+from mmlolvit.cli.test import check_number
 from mmlolvit.cli.test import main as run_test
 from mmlolvit.deploy.graphs import (
     Classify,

@@ -2,6 +2,10 @@
 
 import os
 import pickle
+import re
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -9,7 +13,7 @@ import torch
 from mmengine.config import Config
 
 import mmlolvit
-from mmlolvit.checkpoints import read_checkpoint
+from mmlolvit.checkpoints import read_checkpoint, read_training_state, require_equal
 from mmlolvit.cli.publish_model import main as publish
 from mmlolvit.cli.test import main as run_test
 from mmlolvit.cli.train import main as run_train
@@ -131,3 +135,68 @@ def test_code_in_a_yaml_config_is_refused(folder, inherited):
     assert not Path('run').exists()
     with pytest.raises(FileExistsError):  # it does so twice
         Config.fromfile('evil.yaml')
+
+
+HUB = dict(log_scalars={}, runtime_info={}, resumed_keys={})
+STATE = dict(meta=dict(epoch=1, iter=2), message_hub=HUB, optimizer={})
+
+
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [
+        (dict(meta='text'), 'expected meta as a dict'),
+        (dict(meta=None), 'expected meta as a dict'),
+        (dict(meta=dict(dataset_meta='text')), 'dataset_meta is one too'),
+        (dict(meta=dict(dataset_meta=dict(classes=7))), 'names as its classes'),
+        (dict(meta=dict(dataset_meta=dict(classes=[7]))), 'names as its classes'),
+        (dict(STATE, meta=dict(epoch='1', iter=2)), "meta.epoch='1', expected a whole number"),
+        (dict(STATE, meta=dict(iter=2)), 'meta.epoch=None'),
+        (dict(STATE, meta=dict(epoch=1, iter=-2)), 'meta.iter=-2'),
+        (dict(STATE, meta=dict(epoch=1, iter=2, seed=2**80)), 'meta.seed='),
+        (dict(STATE, message_hub='text'), 'message_hub, expected a dict'),
+        (dict(STATE, message_hub={}), 'message_hub, expected a dict with log_scalars'),
+        (dict(STATE, optimizer=[]), 'optimizer, expected a dict'),
+    ],
+)
+def test_a_training_state_of_another_form_is_refused(folder, content, words):
+    save('a.pth', **content)
+    with pytest.raises(UserError, match=re.escape(words)):
+        read_training_state('a.pth')
+
+
+@pytest.mark.parametrize(
+    ('value', 'words'),
+    [
+        (torch.eye(2).to_sparse(), r'a is sparse (2, 2), expected (2, 2)'),
+        (torch.eye(2, dtype=torch.complex64), 'a is complex (2, 2)'),
+        (torch.empty(2, 2, device='meta'), 'a is empty (2, 2)'),
+        (5, 'a is int'),
+        (torch.full((2, 2), torch.nan), 'NaN in 1 tensors, as in a'),
+    ],
+)
+def test_weights_that_a_model_cannot_take_are_refused(value, words):
+    """PyTorch would keep the random ones where it cannot copy a tensor."""
+    with pytest.raises(UserError, match=re.escape(words)):
+        require_equal(dict(a=torch.eye(2)), dict(a=value), 'a.pth')
+    require_equal(dict(a=torch.eye(2)), dict(a=torch.eye(2).half()), 'a.pth')
+
+
+def test_what_arrives_from_elsewhere_is_told_apart_and_compared(folder, monkeypatch):
+    """Files of one name from two places, and one that the way has damaged."""
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: 'hub')
+    for name in 'ab':
+        Path(name).mkdir()
+        save(f'{name}/same.pth', state_dict=dict(a=torch.full((1000,), float(ord(name)))))
+    content = bytearray(Path('b/same.pth').read_bytes())
+    content[content.index(torch.full((9,), 98.0).numpy().tobytes())] ^= 1
+    Path('b/damaged.pth').write_bytes(content)
+    handler = partial(SimpleHTTPRequestHandler, directory='.')
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f'http://127.0.0.1:{server.server_port}'
+        for name in 'ab':
+            found = read_checkpoint(f'{url}/{name}/same.pth')['state_dict']['a']
+            assert (found == ord(name)).all()
+        with pytest.raises(UserError, match='arrived damaged'):
+            read_checkpoint(f'{url}/b/damaged.pth')
+        server.shutdown()

@@ -1,8 +1,10 @@
 """Samples that cannot be learned from end a run with the file's name; none is lost unnoticed."""
 
 import copy
+import errno
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from mmengine.runner import Runner
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from ..engine.secrecy import hide_secrets
+from ..engine.secrecy import hide_in_log, hide_secrets
 from ..errors import UserError
 from ..images import why_unreadable
 
@@ -64,6 +66,7 @@ class GuardedRunner(Runner):
     def build_logger(self, *args, **kwargs):
         rotation = dict(type='RotatingFileHandler', maxBytes=LOG_SIZE, backupCount=1)
         logger = super().build_logger(*args, file_handler_cfg=rotation, **kwargs)
+        logger.addFilter(hide_in_log)
         for handler in logger.handlers:
             if isinstance(handler, RotatingFileHandler):
                 handler.handleError = raise_full
@@ -156,6 +159,19 @@ def compare_folders(expected: dict | None, folders: dict | None) -> str | None:
     )
 
 
+def check_order(classes: Sequence[str], dataset) -> None:
+    """Raise UserError where a class of the data has another number in a model."""
+    for base in find_base(dataset):
+        for number, name in enumerate(getattr(base, 'metainfo', {}).get('classes') or ()):
+            if name in classes and name not in classes[number : number + 1]:  # some occur twice
+                raise UserError(
+                    f'class {name!r} has the number {number} in the data set, and '
+                    f'{classes.index(name)} in the model; give the data the classes of the '
+                    'training, in their order, and an empty folder for one without an image: '
+                    f'{", ".join(map(str, classes))}'
+                )
+
+
 def find_labels(dataset) -> tuple[str, ...]:
     """What the labels 0, 1, ... of a data set stand for: its class folders or classes, if known."""
     info = getattr(dataset, 'metainfo', {})
@@ -202,6 +218,8 @@ class GuardedPipeline(Compose):
         for transform in self.transforms:
             name, path = type(transform).__name__, data.get('img_path')
             try:
+                if name.startswith('Load'):
+                    require_file(find_source(name, data)[1])
                 loaded = transform(data)
             except Exception as error:
                 if not name.startswith('Load'):
@@ -231,8 +249,9 @@ class GuardedPipeline(Compose):
             return
         expected = f'{self.num_classes} classes: expected 0 to {self.num_classes - 1}'
         labels = np.atleast_1d(data.get('gt_label', []))
-        if labels.dtype.kind in 'iu' and not np.isin(labels, range(self.num_classes)).all():
-            where = f'{data["img_path"]} has {data["gt_label"]}'
+        whole = labels.dtype.kind in 'iu'  # else one is too large for NumPy, or is no whole number
+        if labels.size and not (whole and np.isin(labels, range(self.num_classes)).all()):
+            where = f'{data["img_path"]} has {str(data["gt_label"])[:50]}'
             raise BadSample('label out of range', where, expected)
         if mask is not None and 'seg_fields' in data:  # mmseg's
             ids = np.flatnonzero(np.bincount(mask.ravel()))
@@ -245,10 +264,21 @@ class GuardedPipeline(Compose):
                 raise BadSample('mask ids out of range', where, expected)
 
 
+def find_source(name: str, data: dict) -> tuple[str, str | None]:
+    """What a loading transform of this name loads, in a word, and the path that it reads."""
+    kind = 'image' if 'Image' in name else 'mask' if data.get('seg_map_path') else 'annotation'
+    return kind, data.get('seg_map_path' if kind == 'mask' else 'img_path')
+
+
+def require_file(path: str | None) -> None:
+    """Raise OSError for what is there and is no file: a pipe would be waited for."""
+    if path and os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(errno.EINVAL, 'not a file, but a folder, a pipe or a device', path)
+
+
 def cannot_load(name: str, data: dict, error: Exception) -> BadSample:
     """The BadSample for what a loading transform of this name raised on a sample."""
-    kind = 'image' if 'Image' in name else 'mask' if data.get('seg_map_path') else 'annotation'
-    path = data.get('seg_map_path' if kind == 'mask' else 'img_path')
+    kind, path = find_source(name, data)
     if kind == 'annotation':
         where = f'{path} ({type(error).__name__}: {error})'
         return BadSample('annotation cannot be used', where, 'correct it in the annotation file')

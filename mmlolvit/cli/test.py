@@ -9,12 +9,13 @@ from mmengine.dist import is_main_process
 from ..checkpoints import read_checkpoint, require_equal
 from ..datasets import ensure_embedded
 from ..deploy.onnx import use_exported
+from ..engine.secrecy import hide_urls
 from ..errors import UserError
 from .common import check_writable, exits, load_run, make_run_parser, take_checkpoint
 from .data import check_data, dataset_nodes, find_datasets
 from .distributed import leave
 from .outputs import CollectPredictions, DrawPredictions, write_json
-from .samples import GuardedRunner, find_base, find_labels
+from .samples import GuardedRunner, check_order, find_base, find_labels
 
 
 @exits
@@ -61,7 +62,9 @@ def main(argv: list[str] | None = None) -> None:
         runner.test_evaluator.metrics.append(collected)
     metrics = runner.test()
     if args.out and is_main_process():
-        content = dict(config=args.config, checkpoint=args.checkpoint, metrics=metrics)
+        content = dict(
+            config=args.config, checkpoint=hide_urls(args.checkpoint), metrics=metrics
+        )
         write_json(args.out, dict(content, predictions=collected.predictions))
     leave()
 
@@ -71,19 +74,6 @@ def check_number(classes: Sequence[str], dataset) -> None:
     labels = find_labels(next(find_base(dataset)))
     if classes and labels and len(classes) != len(labels):
         raise UserError(f'the model has {len(classes)} classes, the data set {len(labels)}')
-
-
-def check_order(classes: Sequence[str], dataset) -> None:
-    """Raise UserError where a class of the data has another number in a model."""
-    for base in find_base(dataset):
-        for number, name in enumerate(getattr(base, 'metainfo', {}).get('classes') or ()):
-            if name in classes and name not in classes[number : number + 1]:  # some occur twice
-                raise UserError(
-                    f'class {name!r} has the number {number} in the data set, and '
-                    f'{classes.index(name)} in the model; give the data the classes of the '
-                    'training, in their order, and an empty folder for one without an image: '
-                    f'{", ".join(map(str, classes))}'
-                )
 
 
 def use_tta(cfg: Config) -> None:

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook
+from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIMIZERS
 
 from ..checkpoints import newest_intact, read_training_state, require_equal
@@ -39,7 +40,7 @@ from .common import exits, explain_type, load_run, make_run_parser, take_checkpo
 from .data import check_data
 from .distributed import OneModel, leave
 from .dry_run import Done, Rehearsal
-from .samples import GuardedRunner
+from .samples import GuardedRunner, check_order
 
 
 class TrainingRunner(GuardedRunner):
@@ -50,6 +51,7 @@ class TrainingRunner(GuardedRunner):
     """
 
     memory_format = torch.channels_last
+    classes = ()  # of the checkpoint that it goes on from
     gradients = {}  # of a step that is not complete, for its checkpoint
 
     def build_train_loop(self, loop):
@@ -57,9 +59,21 @@ class TrainingRunner(GuardedRunner):
 
     def build_dataloader(self, *args, **kwargs):
         loader = super().build_dataloader(*args, **kwargs)
+        check_order(self.classes, loader.dataset)
         if loader.num_workers:
             loader.worker_init_fn = partial(start_worker, loader.worker_init_fn)
         return loader
+
+    def resume(self, filename, *args, **kwargs):
+        try:
+            super().resume(filename, *args, **kwargs)
+            require_settings(self.optim_wrapper)
+        except Exception as error:  # what is written in a checkpoint may be wrong in any way
+            raise UserError(
+                f'{filename} cannot be resumed from: its optimizer, schedules or logs do not fit '
+                f'the config ({type(error).__name__}: {error}). Start from its weights alone: '
+                f'--cfg-options load_from={filename}'
+            ) from error
 
     def load_checkpoint(self, *args, **kwargs):
         checkpoint = super().load_checkpoint(*args, **kwargs)
@@ -149,6 +163,15 @@ def main(argv: list[str] | None = None) -> int:
             guard.left_out.add(back.number)
 
 
+def require_settings(wrapper) -> None:
+    """Raise KeyError where an optimizer was given the settings of another one."""
+    wrappers = [wrapper] if isinstance(wrapper, OptimWrapper) else wrapper.values()
+    for optimizer in (wrapper.optimizer for wrapper in wrappers):
+        for group in optimizer.param_groups:
+            if absent := optimizer.defaults.keys() - group.keys():
+                raise KeyError(f'{type(optimizer).__name__} needs {", ".join(sorted(absent))}')
+
+
 def rehearse(cfg: Config, args: argparse.Namespace, task: Task) -> int:
     """What --dry-run does: a training that ends after a few steps, in a folder that goes."""
     rehearsal = Rehearsal(cfg.work_dir)
@@ -174,10 +197,12 @@ def rehearse(cfg: Config, args: argparse.Namespace, task: Task) -> int:
 def build(cfg: Config, args: argparse.Namespace, task: Task) -> TrainingRunner:
     """The runner of a training that begins or goes on, with weights that are known to fit."""
     pretrained = find_pretrained(cfg)
-    weights = find_start(cfg, args.resume)
+    checkpoint = find_start(cfg, args.resume)
     runner = TrainingRunner.from_cfg(cfg)
-    if weights:
-        require_equal(runner.model, weights, cfg.load_from)
+    if checkpoint:
+        require_equal(runner.model, checkpoint['state_dict'], cfg.load_from)
+        known = checkpoint['meta'].get('dataset_meta') or {}
+        runner.classes = tuple(known.get('classes') or ())
     elif cfg.get('load_from'):
         require_backbone(runner.model, cfg.load_from)
     elif pretrained:
@@ -246,7 +271,7 @@ def find_checkpoint(cfg: Config, resume: str | None) -> str | None:
 
 
 def find_start(cfg: Config, resume: str | None) -> dict | None:
-    """Set where training starts; the weights that must fit the model if it is resumed."""
+    """Set where training starts; the checkpoint that must fit the model if it is resumed."""
     path = find_checkpoint(cfg, resume)
     if not path:
         return None
@@ -256,4 +281,4 @@ def find_start(cfg: Config, resume: str | None) -> dict | None:
     randomness = cfg.get('randomness') or {}
     if randomness.get('seed') is None:  # MMEngine restores it too late for the order of the data
         cfg.randomness = dict(randomness, seed=checkpoint['meta'].get('seed'))
-    return checkpoint['state_dict']
+    return checkpoint

@@ -112,8 +112,24 @@ class SafeCheckpointHook(CheckpointHook):
     validated = False  # whether what is saved has been validated
 
     def before_train(self, runner) -> None:
+        info = runner.message_hub.runtime_info
+        if 'keep_ckpt_ids' in info:
+            info['keep_ckpt_ids'] = [n for n in info['keep_ckpt_ids'] if isinstance(n, int)]
         super().before_train(runner)
+        if getattr(self, 'best_ckpt_path', None):
+            self.best_ckpt_path = self._own(self.best_ckpt_path)
+        for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
+            self.best_ckpt_path_dict[key] = self._own(path)
         self._clean()
+
+    def _own(self, path: str | None) -> str | None:
+        """The file in this work dir that a checkpoint calls the best, which a better one removes.
+
+        The checkpoint may come from another work dir, or from a stranger.
+        """
+        name = os.path.basename(str(path))
+        own = self.file_backend.join_path(self.out_dir, name)
+        return own if name.startswith('best_') and self.file_backend.isfile(own) else None
 
     @master_only
     def _clean(self) -> None:
