@@ -2,8 +2,8 @@
 
 import os
 import re
+import stat
 import warnings
-from pathlib import Path
 
 # Pixels of one image; decoded, this default takes 800 MB. OpenCV reads it when it is imported, and
 # refuses what has more before it takes memory. An environment that sets a number keeps its own.
@@ -27,7 +27,10 @@ def why_unreadable(path: str | os.PathLike) -> str:
     from PIL import Image
 
     try:
-        if not Path(path).stat().st_size:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            return 'it is no file'  # but a folder or a pipe, on which reading may wait
+        if not found.st_size:
             return 'the file is empty'
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')

@@ -157,12 +157,12 @@ class Predictor:
             found = dict(img=image, img_shape=shape, ori_shape=shape, img_path=None, img_id=0)
             return dict(found, prepared=self._prepare(found))
         path = str(image)
-        if not Path(path).is_file():
-            raise UserError(f'image {path} does not exist')
         try:
-            found = self.loads(dict(img_path=path, img_id=0))
-        except Exception as error:  # what is no image can fail in any way
-            raise UserError(f'{path} cannot be read as an image: {why_unreadable(path)}') from error
+            found = self.loads(dict(img_path=path, img_id=0)) if os.path.isfile(path) else None
+        except Exception:  # what is no image can fail in any way
+            found = None
+        if found is None:
+            raise UserError(f'{path} cannot be read as an image: {why_unreadable(path)}')
         return dict(found, prepared=self._prepare(found))
 
     def _prepare(self, image: dict) -> dict:

@@ -16,9 +16,11 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 
 from mmlolvit.ablation.report import Row, markdown
+from mmlolvit.ablation.runs import plan
 from mmlolvit.ablation.variants import BASE, Variant, find_variants, suites
 from mmlolvit.cli.ablate import LONG, SHORT, main
 from mmlolvit.datasets import build_partners, draw_partners
+from mmlolvit.errors import UserError
 from mmlolvit.zoo import find_config, read_config
 
 from .helpers import exit_code, threads
@@ -83,13 +85,31 @@ def test_trains_what_is_not_done_and_writes_one_table(workspace, capsys):
 
 @pytest.mark.slow
 def test_a_failed_run_does_not_end_the_others(workspace, capsys):
-    Path('tiny.py').write_text(TINY + "model = dict(backbone=dict(fwa_cfg=dict(window='wide')))\n")
+    wrong = 'http://me:hidden-in-a-link@a'  # a window, that the message repeats
+    Path('tiny.py').write_text(f"{TINY}model = dict(backbone=dict(fwa_cfg=dict(window='{wrong}')))")
     argv = ['window', '--on', 'tiny.py', '--seeds', '0', '--jobs', '2', '--threads', '1']
     assert main(argv) == 1
     rows = read('work_dirs/ablation/table.csv')
     assert [name for name, row in rows.items() if not row['values']] == ['base']
     table = Path('work_dirs/ablation/table.md').read_text()
     assert "- base: seed 0 failed with exit code 2: error: window must be 'adaptive'" in table
+    said = next(Path('work_dirs/ablation/tiny/base').rglob('output.txt')).read_text()
+    assert all('http://...@a' in text and 'hidden-in' not in text for text in (table, said))
+
+
+def test_secrets_are_in_no_record_and_no_part_of_what_is_compared(workspace):
+    secret = "note = dict(api_key='hidden-in-a-key')\n"
+    secret += "load_from = 'http://me:hidden-in-a-link@example.com/x.pth'\n"
+    for text in (TINY + secret, TINY + secret.replace('hidden-in', 'hidden-in-another')):
+        Path('tiny.py').write_text(text)
+        runs = plan(['tiny.py'], [BASE], [0], Path('runs'))
+        runs[0].folder.mkdir(exist_ok=True)
+    whole = Path('runs/tiny/base/whole.txt').read_text()
+    assert "api_key='...'" in whole and "load_from = 'http://...@example.com/x.pth'" in whole
+
+    Path('tiny.py').write_text(text + 'clip = 1\n')
+    with pytest.raises(UserError, match='are of another config'):
+        plan(['tiny.py'], [BASE], [0], Path('runs'))
 
 
 @pytest.mark.parametrize('name', [*SHORT, *LONG])

@@ -216,8 +216,11 @@ def test_mistakes_are_one_message(workspace, capsys):
     Path('turned.json').write_text(json.dumps(content))
     content['predictions'][0]['top_scores'][0] = None  # as NaN is written
     Path('nan.json').write_text(json.dumps(content))
+    content['predictions'][0].update(top_labels=None, top_scores=[])
+    Path('damaged.json').write_text(json.dumps(content))
     Path('text.json').write_text('no JSON')
     Path('other.json').write_text('[]')
+    predict('det')
     capsys.readouterr()
     for argv, message in (
         ([config('cls'), 'gone.json'], 'gone.json does not exist; write it with: python tools'),
@@ -227,6 +230,8 @@ def test_mistakes_are_one_message(workspace, capsys):
         ([config('seg'), good], 'number 0 of its predictions lacks map_png'),
         ([config('cls'), 'turned.json', *FEW], 'number 0 of turned.json is '),
         ([config('cls'), 'nan.json', *FEW], 'number 0 of its predictions has scores of NaN'),
+        ([config('cls'), 'damaged.json', *FEW], 'is damaged: expected as top_labels labels'),
+        ([config('mask'), 'det.json', *FEW], 'has no masks, and the test_evaluator measures'),
         ([config('cls'), good], 'has 12 predictions, the test set'),
         ([config('cls'), good, '--worst', '-1'], '--worst expects 0 or more'),
         ([config('cls'), good, '--out', 'text.json', *FEW], 'cannot write to the folder'),

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -99,6 +100,12 @@ def drop_iscrowd() -> None:
     )
 
 
+def write_truth(**fields) -> None:
+    """The validation set with these fields in its first annotation, for an evaluator alone."""
+    shutil.copy(COCO / 'annotations/instances_val2017.json', 'truth.json')
+    edit(Path('truth.json'), annotations=lambda boxes: [dict(boxes[0], **fields), *boxes[1:]])
+
+
 def number_annotations(name: Callable) -> None:
     edit(
         COCO / 'annotations/instances_val2017.json',
@@ -155,6 +162,31 @@ FAULTS = {
         lambda: Path('data/digits/train.txt').write_text('3/3.jpg 3\n4/4.jpg 10\n'),
         ('label out of range', '4.jpg has 10', 'expected 0 to 9'),
         'train_dataloader.dataset.ann_file=train.txt',
+    ),
+    'label of 30 digits in a list': (
+        CLS,
+        lambda: Path('data/digits/train.txt').write_text(f'3/3.jpg 3\n4/4.jpg {"9" * 30}\n'),
+        ('label out of range', f'4.jpg has {"9" * 30}'),
+        'train_dataloader.dataset.ann_file=train.txt',
+    ),
+    'pipe in a list': (
+        CLS,
+        lambda: [
+            os.mkfifo('data/digits/train/4/pipe.jpg'),
+            Path('data/digits/train.txt').write_text('3/3.jpg 3\n4/pipe.jpg 4\n'),
+        ],
+        ('image cannot be read: not a file', 'pipe.jpg'),
+        'train_dataloader.dataset.ann_file=train.txt',
+    ),
+    'pipe among the images': (
+        CLS,
+        lambda: os.mkfifo('data/digits/train/pipe'),
+        ('neither files nor folders', 'train/pipe'),
+    ),
+    'link to nothing': (
+        CLS,
+        lambda: Path('data/digits/train/4/link.jpg').symlink_to('gone.jpg'),
+        ('neither files nor folders', '4/link.jpg'),
     ),
     'missing image in a list': (
         CLS,
@@ -256,10 +288,16 @@ FAULTS = {
         lambda: edit_first('annotations', segmentation=[[1, 1, 5, 5]]),
         ('boxes without a mask', 'annotation 1 of 0.jpg'),
     ),
-    'RLE size': (
+    'no segmentation': (
         'det/mask-rcnn_lolvit_x_coco',
-        lambda: edit_first('annotations', segmentation=dict(size=[2, 2], counts=[0, 4])),
+        lambda: edit_first('annotations', segmentation=None),
         ('annotation cannot be used', '0.jpg'),
+    ),
+    'a line as a mask, for the evaluator of testing alone': (
+        'det/mask-rcnn_lolvit_x_coco',
+        lambda: write_truth(segmentation=[[1, 1, 5, 5]]),
+        ('test_evaluator reads truth.json, and judges masks', 'segmentation of its annotation 1'),
+        'test_evaluator.ann_file=truth.json',
     ),
     'cut mask': (SEG, lambda: cut(MASKS / 'train/0.png'), ('mask cannot be decoded', '0.png')),
     'cut image of BDD100K': (
@@ -465,6 +503,12 @@ REFUSED = {
         f'val_evaluator.ann_file={COCO_TRAIN}',
     ),
     'no iscrowd': (DET, drop_iscrowd, ('val_evaluator reads', 'iscrowd', 'set it to 0')),
+    'a broken mask for the evaluator': (
+        DET,
+        lambda: write_truth(segmentation=dict(size=[480, 640], counts=[5])),
+        ('annotation file truth.json: the mask of annotation 1', 'no RLE of 480 x 640 pixels'),
+        'val_evaluator.ann_file=truth.json',
+    ),
     'annotations numbered in words': (
         DET,
         lambda: number_annotations(str),
@@ -488,6 +532,15 @@ REFUSED = {
         lambda: cut('data/digits/train/3/3.jpg'),
         ('image cannot be decoded: data/digits/train/3/3.jpg',),
         'train_dataloader.num_workers=1',
+    ),
+    'pipe in a list': (
+        CLS,
+        lambda: [
+            os.mkfifo('data/digits/train/4/pipe.jpg'),
+            Path('data/digits/train.txt').write_text('4/pipe.jpg 4\n'),
+        ],
+        ('image cannot be read: not a file', 'pipe.jpg'),
+        'train_dataloader.dataset.ann_file=train.txt',
     ),
     'list without labels': (
         CLS,

@@ -8,8 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +32,7 @@ from mmlolvit.engine.history import BoundedHistory
 from mmlolvit.engine.interrupts import TOGETHER
 from mmlolvit.engine.order import PlacedBatchSampler, SeededItems
 from mmlolvit.engine.saving import INTERRUPTED, UNFINISHED, write_safely
+from mmlolvit.engine.secrecy import hide_argument
 from mmlolvit.errors import UserError
 
 from .helpers import ActAt, children, inside, losses, send, spoil, threads
@@ -698,12 +703,12 @@ SECRET = """
     Authorization Proxy-Authorization apiToken authToken hftoken HF_TOKEN notion_token tokens auth
     basic_auth bearer cookie pwd passphrase password2 db_pass api-key aws_access_key_id accountKey
     client_secret connection_string sig X-Amz-Signature use_auth_token
-""".split()
+"""
 HARMLESS = """
     num_tokens num_query_token token_num max_new_tokens cls_token mask_token tokenizer token_mixer
-    out_type pass passes low_pass key keypoint meta_keys author authors sigma sigmoid sign norm_cfg
+    out_type passes low_pass key keypoint meta_keys author authors sigma sigmoid sign norm_cfg
     pooling keep_ckpt_ids
-""".split()
+"""
 PLACES = {
     'https://me:hidden-in-a@hidden-in-b@example.com/a': 'https://...@example.com/a',
     's3://hidden-in-a:hidden/hidden-in-b@bucket/a': 's3://...@bucket/a',
@@ -728,12 +733,12 @@ def served(folder: str, monkeypatch, tmp_path) -> Iterator[str]:
 
 def test_a_run_records_what_repeats_it(workspace, actions, monkeypatch, tmp_path):
     monkeypatch.setenv('MY_SERVICE_TOKEN', 'hidden-in-the-environment')
-    options = ['--cfg-options', 'note.api_key=hidden-in-the-command', 'train_cfg.max_epochs=2']
+    options = ['--cfg-options', 'note.api_key=hidden-in-the-command', 'train_cfg.max_epochs=3']
     options += [
         'note.place=https://me:hidden-in-a-link@example.com/a b',
         'note.password=9876501234',
-        *(f'note.given.{name}=hidden-in-{name}' for name in SECRET),
-        *(f'note.given.{name}=kept-in-{name}' for name in HARMLESS),
+        *(f'note.given.{name}=hidden-in-{name}' for name in SECRET.split()),
+        *(f'note.given.{name}=kept-in-{name}' for name in HARMLESS.split()),
         'note.given.token=True',
         *(f'note.place{number}={place}' for number, place in enumerate(PLACES)),
     ]
@@ -743,13 +748,13 @@ def test_a_run_records_what_repeats_it(workspace, actions, monkeypatch, tmp_path
         "password=['hidden-in-a-list'], given=dict())\n"
     )
     with served('whole_cls', monkeypatch, tmp_path) as address:
-        start = f'{address}/epoch_1.pth?token='
+        start = f'{address}/epoch_2.pth?token='
         argv = ['noted.py', '--work-dir', 'recorded', '--resume', f'{start}hidden-in-a-query']
         assert run_train([*argv, *options]) == 0
     (file,) = Path('recorded').glob('*/run.json')
     record = json.loads(file.read_text())
     assert record['command'].startswith('mmlolvit train noted.py --work-dir recorded --resume')
-    assert 'note.api_key=... train_cfg.max_epochs=2' in record['command']
+    assert 'note.api_key=... train_cfg.max_epochs=3' in record['command']
     assert " 'note.place=https://...@example.com/a b' " in record['command']
     assert record['command'].endswith(' --cfg-options=note.token=...')
     assert record['seed'] == 0 and record['resumed_from'] == f'{start}...'
@@ -765,9 +770,10 @@ def test_a_run_records_what_repeats_it(workspace, actions, monkeypatch, tmp_path
     (log,) = Path('recorded').glob('*/*.log')
     assert f'Load checkpoint from {start}...' in log.read_text()
     for text in (record['command'], log.read_text(), Path('recorded/noted.py').read_text()):
-        assert not [name for name in HARMLESS if f'kept-in-{name}' not in text]
+        assert not [name for name in HARMLESS.split() if f'kept-in-{name}' not in text]
         assert not [place for place in PLACES.values() if place not in text]
     assert hide_argument('--token=X') == '--token=...'
+    assert hide_argument('pass=all') == 'pass=all'
 
 
 class Endless(SequentialSampler):

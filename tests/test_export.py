@@ -18,6 +18,7 @@ from mmengine.structures import BaseDataElement
 from torch.torch_version import TorchVersion
 
 from mmlolvit.cli.export_onnx import main as run_export
+from mmlolvit.cli.infer import main as run_infer
 from mmlolvit.cli.samples import check_order
 from mmlolvit.cli.test import check_number
 from mmlolvit.cli.test import main as run_test
@@ -29,7 +30,14 @@ from mmlolvit.deploy.graphs import (
     free_sizes,
     swaps_channels,
 )
-from mmlolvit.deploy.onnx import OnnxModel, export_onnx, open_model, read_metadata, run
+from mmlolvit.deploy.onnx import (
+    OnnxModel,
+    export_onnx,
+    open_exported,
+    open_model,
+    read_metadata,
+    run,
+)
 from mmlolvit.errors import UserError
 from mmlolvit.models import FastWindowAttention, LOLViT
 from mmlolvit.models.lolvit import ARCHS
@@ -170,6 +178,13 @@ def test_logits_are_resized_as_those_of_the_checkpoint(workspace, align_corners,
     ]
     assert maps[0][0].shape == (160, 160) and len(maps[0][0].unique()) > 3
     assert Segment.difference(*([images] for images in maps)) < 1e-4
+    small = cv2.resize(cv2.imread(got[0]['image']), (90, 100))
+    cv2.imwrite('small.png', small)
+    capsys.readouterr()
+    argv = [str(CONFIGS / f'{FPN}.py'), file, 'small.png', got[0]['image']]
+    assert run_infer([*argv, '--out', f'answers_{align_corners}']) == 1
+    said = capsys.readouterr()
+    assert '1 answers' in said.out and 'error: small.png of 90 x 100 px cannot be' in said.err
 
 
 @pytest.mark.parametrize('align_corners', [False, True])
@@ -432,12 +447,53 @@ def test_a_data_set_of_other_classes_is_refused(workspace):
     assert copy.deepcopy(model) is model  # the EMA hook of a config copies
 
 
+TOLD = dict(
+    task='"mmpretrain"', classes='["a", "b"]', normalized_inside='true', align_corners='false'
+)
+
+
+def save_model(path, name='image', shape=(1, 3, 8, 8), outputs=('scores',), kind=1, **told) -> str:
+    """A model that gives what it takes, with metadata as those of tools/export_onnx.py."""
+    from onnx import helper, save
+
+    graph = helper.make_graph(
+        [helper.make_node('Identity', [name], [output]) for output in outputs],
+        'graph',
+        [helper.make_tensor_value_info(name, kind, shape)],
+        [helper.make_tensor_value_info(output, kind, shape) for output in outputs],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=9)
+    helper.set_model_props(model, {k: v for k, v in (TOLD | told).items() if v is not None})
+    save(model, path)
+    return str(path)
+
+
+@exports
+def test_a_file_of_another_tool_is_refused(tmp_path):
+    for shape in ((1, 3, 8, 8), ('batch', 3, 'height', 'width')):
+        _, metadata, graph = open_exported(save_model(tmp_path / 'ours.onnx', shape=shape))
+        assert (metadata['classes'], graph) == (['a', 'b'], Classify)
+    for change in (
+        *(dict(task=task) for task in (None, '5', '[1]', '"other"', '"mmdet"', '{', '[' * 100000)),
+        *(dict(classes=names) for names in (None, '5', '[["a"]]', '{"a": 1}')),
+        *(dict(normalized_inside=value) for value in (None, '"yes"')),
+        dict(align_corners='"yes"'),
+        dict(name='picture'),
+        *(dict(shape=shape) for shape in ((1, 3), (1, 1, 8, 8), (0, 3, 8, 8))),
+        *(dict(outputs=outputs) for outputs in (('logits',), ('scores', 'more'))),
+        dict(kind=11),  # double
+    ):
+        with pytest.raises(UserError, match=r'was not made by tools/export_onnx.py'):
+            open_exported(save_model(tmp_path / 'other.onnx', **change))
+
+
 @exports
 @pytest.mark.slow
 def test_mistakes_are_one_message(workspace, capsys):
     mask_rcnn = 'det/mask-rcnn_lolvit_x_digits'
     one, other = save_random(CLASSIFIER), save_random(mask_rcnn)
     Path('text.onnx').write_text('not a model')
+    Path('folder.onnx').mkdir()
     digits = str(CONFIGS / f'{CLASSIFIER}.py')
     assert run_export([digits, one, '--out', 'b.onnx']) == 0
     config, detector = (str(CONFIGS / f'{name}.py') for name in (CLASSIFIER, mask_rcnn))
@@ -447,6 +503,7 @@ def test_mistakes_are_one_message(workspace, capsys):
         (run_export, [detector, other], 'MaskRCNN is not exported'),
         (run_export, [config, other], 'is of another architecture'),
         (run_export, [config, one, '--out', 'a.pth'], 'a name that ends in .onnx'),
+        (run_export, [config, one, '--out', 'folder.onnx'], 'folder.onnx is a folder, expected'),
         (run_export, [config, one, '--size', '0'], 'expects a side'),
         (run_export, [config, one, '--logits'], '--logits is for segmentation'),
         (run_export, [config, one, '--fp16', '--int8'], 'not allowed with'),

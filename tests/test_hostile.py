@@ -1,11 +1,14 @@
 """Files from strangers: images of every kind and annotations that are meant to break things."""
 
+import base64
 import json
+import math
 import os
 import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -16,17 +19,27 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
+from pycocotools.mask import decode, encode, frPyObjects, iou
 
 import mmlolvit
-from mmlolvit.analysis.logs import LOG, read_run
+from mmlolvit.analysis.logs import LOG
+from mmlolvit.analysis.results import RESULTS
 from mmlolvit.checkpoints import read_checkpoint
-from mmlolvit.cli.analyze_results import read_tested
+from mmlolvit.cli.analyze_results import (
+    build_test_set,
+    compare,
+    parse,
+    read_tested,
+    write_report,
+)
 from mmlolvit.cli.check_dataset import main as check_dataset
 from mmlolvit.cli.data import COCO_FIELDS, read_coco
 from mmlolvit.cli.infer import main as infer
+from mmlolvit.cli.plot_runs import main as plot_runs
+from mmlolvit.datasets import ensure_embedded
 from mmlolvit.errors import UserError
 from mmlolvit.images import max_pixels
-from mmlolvit.zoo import read_config
+from mmlolvit.zoo import load_config, read_config
 
 from .helpers import inside, threads
 
@@ -187,6 +200,17 @@ def change(key: str, **fields) -> dict:
         ),
         (change('annotations', segmentation=[[0, 0, 8, float('nan'), 8, 8]]), 'outline that is'),
         (change('annotations', segmentation=[['a', 0, 8, 0, 8, 8]]), 'outline that is'),
+        (change('annotations', segmentation=[0, 0, 8, 0, 8, 8]), 'neither a list of polygons'),
+        (change('annotations', segmentation=5), 'neither a list of polygons'),
+        (change('annotations', segmentation=dict(size=[4, 16], counts=[64])), 'is of size'),
+        (change('annotations', segmentation=dict(size=[8, 8], counts=[0, 65])), 'no RLE of 8 x 8'),
+        (change('annotations', segmentation=dict(size=[8, 8], counts=[5])), 'no RLE of 8 x 8'),
+        (change('annotations', segmentation=dict(size=[8, 8], counts=[1.5, 62.5])), 'no RLE'),
+        (change('annotations', segmentation=dict(size=[8, 8], counts=64)), 'no RLE'),
+        (change('annotations', segmentation=dict(size=[8, 8], counts='o' * 50_000)), 'no RLE'),
+        (change('annotations', iscrowd=None), '0 or 1 as iscrowd'),
+        (change('annotations', iscrowd='x'), '0 or 1 as iscrowd'),
+        ('\ufeff' + json.dumps(COCO), 'not JSON: .* BOM'),
     ],
 )
 def test_annotations_that_would_break_or_escape_are_refused(tmp_path, content, words):
@@ -216,6 +240,9 @@ def test_lists_that_escape_are_refused(tmp_path, name, capsys):
             capsys.readouterr()
             assert check_dataset([name, *options]) == 2
             assert f'{file} names an image outside of {root}: ' in capsys.readouterr().err
+        write(f'\ufeff{line.format("a/b")}\n', f'{root}/{file}')
+        assert check_dataset([name, *options]) == 2
+        assert f'{root}/{file} begins with a byte order mark' in capsys.readouterr().err
 
 
 def test_ids_that_occur_twice_are_found(tmp_path, capsys):
@@ -258,36 +285,231 @@ def test_any_annotation_file_is_read_or_refused(tmp_path_factory, content, test_
     assert set(COCO_FIELDS) <= set(found)
 
 
+RLES = st.text('0123456789:;<=>?@XYZ`abcno\x7f', max_size=6) | st.lists(
+    st.integers(-9, 70), max_size=4
+)
+
+
 @FUZZ
-@given(st.binary(max_size=300) | VALUES.map(lambda value: json.dumps(value).encode()))
+@given(VALUES | RLES.map(lambda counts: dict(size=[8, 8], counts=counts)))
+@example(dict(size=[8, 8], counts=[0, 30, 34]))
+@example(dict(size=[8, 8], counts='T2'))
+@example(dict(size=[8, 8], counts='P'))
+@example([[1, 1]])
+def test_any_mask_is_read_or_refused(tmp_path_factory, mask):
+    path = tmp_path_factory.getbasetemp() / 'mask.json'
+    try:
+        read_coco(write(change('annotations', segmentation=mask), str(path)), {})
+    except UserError:
+        return
+    if isinstance(mask, dict) and mask:
+        rle = frPyObjects(mask, 8, 8) if isinstance(mask['counts'], list) else mask
+        full = encode(np.asfortranarray(np.ones((8, 8), np.uint8)))
+        assert iou([rle], [full], [0]) == decode(rle).mean()
+
+
+@FUZZ
+@given(st.integers(1, 40).flatmap(lambda n: st.lists(st.booleans(), min_size=n, max_size=n)))
+def test_a_mask_that_pycocotools_compressed_is_read(tmp_path_factory, pixels):
+    rle = encode(np.asfortranarray([np.repeat(pixels, 50)], np.uint8))
+    content = change('images', height=1, width=50 * len(pixels))
+    content['annotations'][0]['segmentation'] = dict(rle, counts=rle['counts'].decode())
+    path = tmp_path_factory.getbasetemp() / 'mask.json'
+    assert read_coco(write(content, str(path)), {})
+
+
+LINE = st.fixed_dictionaries(
+    dict(step=st.integers(0, 30) | VALUES),
+    optional={
+        'epoch': st.integers(1, 4) | VALUES,
+        'iter': st.just(1),
+        'loss': st.floats() | VALUES,
+        'mIoU': st.floats() | VALUES,
+        '$^$': st.floats(),
+    },
+)
+
+
+def lines(*records: dict) -> bytes:
+    """A log of these lines, and of one that is whole."""
+    return '\n'.join(map(json.dumps, (*records, GOOD_LINE))).encode()
+
+
+GOOD_LINE = dict(step=1, iter=1, epoch=1, loss=0.5)
+
+
+@settings(FUZZ, max_examples=30)
+@given(st.binary(max_size=300) | st.lists(LINE, max_size=5).map(lambda found: lines(*found)))
 @example(b'{"step": Infinity}\n{"step": 1}')
 @example(b'{"step": 1, "loss": NaN}\n[]\n{}')
 @example(b'[' * 100_000)
-def test_any_log_is_read_or_refused(tmp_path_factory, content):
+@example(b'{"step": 1, "iter": 1}')
+@example(b'{"step": 1, "iter": 1, "lr": 0.1}')
+@example(b'{"step": 1, "iter": 1, "\\ud800": 0.1}\n{"step": 1}')
+@example(lines(dict(GOOD_LINE, epoch=0)))
+@example(lines(dict(GOOD_LINE, epoch='a')))
+@example(lines(dict(GOOD_LINE, epoch=None)))
+@example(lines(dict(GOOD_LINE, epoch=[1])))
+@example(lines(dict(GOOD_LINE, step=10**400)))
+@example(lines(dict(GOOD_LINE, loss=10**400)))
+@example(lines(dict(GOOD_LINE, loss=1e308), dict(GOOD_LINE, loss=-1e308, step=2)))
+@example(lines({**GOOD_LINE, r'$\frac$': 1.0}))
+def test_any_log_is_drawn_or_refused(tmp_path_factory, content):
     folder = tmp_path_factory.getbasetemp() / 'any_log'
     (folder / LOG).parent.mkdir(parents=True, exist_ok=True)
     (folder / LOG).write_bytes(content)
+    picture = folder / 'runs.png'
+    picture.unlink(missing_ok=True)
+    code = plot_runs([str(folder), '--out', str(picture), '--keys', '*'])
+    assert (code, picture.is_file()) in ((0, True), (2, False))
+
+
+SQUARE = np.zeros((160, 160), np.uint8, order='F')
+SQUARE[:9, :9] = 1
+MASK = dict(size=[160, 160], counts=encode(SQUARE)['counts'].decode())
+
+
+def to_text(pixels: np.ndarray) -> str:
+    return base64.b64encode(cv2.imencode('.png', pixels)[1]).decode()
+
+
+MAP = to_text(np.arange(160**2, dtype=np.uint16).reshape(160, 160) % 11)
+TESTED = {  # a prediction as tools/test.py writes it, of each task
+    'lolvit_xx_digits': dict(
+        pred_label=3, gt_label=0, top_labels=[3, 0, 1, 2, 4], top_scores=[0.5, 0.2, 0.1, 0.1, 0.1]
+    ),
+    'mask-rcnn_lolvit_x_digits': dict(
+        boxes=[[4.0, 4.0, 40.0, 40.0], [0.0, 0.0, 9.0, 9.0]],
+        labels=[0, 1],
+        scores=[0.9, 0.8],
+        masks=[MASK, MASK],
+    ),
+    'fpn_lolvit_xx_digits_short': dict(map_png=MAP),
+}
+CLS, DET, SEG = TESTED
+
+
+@pytest.fixture(scope='module')
+def analyze(tmp_path_factory):
+    """What tools/analyze_results.py does with a file: a value in the place of a part of it."""
+    known = {}
+
+    def change(content, place: tuple, value):
+        if not place:
+            return value
+        content[place[0]] = change(content[place[0]], place[1:], value)
+        return content
+
+    def run(name: str, place: tuple, value) -> None:
+        if name not in known:
+            cfg, task = load_config(name, {'test_dataloader.dataset.indices': 2}, ())
+            ensure_embedded(cfg)
+            init_default_scope(cfg.default_scope)
+            known[name] = cfg, task, build_test_set(cfg)
+        cfg, task, dataset = known[name]
+        init_default_scope(cfg.default_scope)
+        images = [dict(image=dataset.get_data_info(i)['img_path'], **TESTED[name]) for i in (0, 1)]
+        content = json.loads(json.dumps(dict(metrics={'mIoU': 1.0}, predictions=images)))
+        write(change(content, place, value), 'any_predictions.json')
+        Path('out/report.md').unlink(missing_ok=True)
+        args = parse([name, 'any_predictions.json', '--worst', '1', '--out', 'out'])
+        kind = RESULTS[task.scope]
+        tested = read_tested(args.predictions, kind, args.config)
+        compare(tested['predictions'], dataset, args)
+        write_report(kind(cfg, dataset, tested['predictions']), task, tested['metrics'], args)
+
+    with inside(tmp_path_factory.mktemp('predictions')) as folder, threads(1):
+        (folder / 'out').mkdir()
+        yield run
+
+
+def damages() -> Iterator[tuple]:
+    """Files with one part that is damaged: the task, the part, what it is then, what is said."""
+    nan = math.nan
+    for key, value in (('accuracy/top1', 'x'), ('accuracy/top1', 10**400), ('\ud800', 1)):
+        yield CLS, ('metrics',), {key: value}, 'expected a number as '
+    for value, words in (
+        (None, 'is None, of the'),
+        (5, 'is 5, of the'),
+        (['a'], 'as image a path'),
+    ):
+        yield CLS, ('image',), value, words
+    yield CLS, ('pred_label',), 50, 'predicts class 50'
+    yield CLS, ('gt_label',), 50, 'have a gt_label 50'
+    yield CLS, ('top_labels', 1), 50, 'predicts class 50'
+    for key in ('pred_label', 'gt_label'):
+        for value in ('3', None, -1, 3.5, [1], True, 10**40):
+            yield CLS, (key,), value, f'as {key} one label'
+    for value in ([1, 2], [], 'abc', 5, None, {}, [-1] * 5, [1.5] * 5, [[1]] * 5):
+        yield CLS, ('top_labels',), value, 'as top_'
+    for value in (None, 5, {}, [nan] * 5, [math.inf] * 5, ['a'] * 5, [[1]] * 5):
+        yield CLS, ('top_scores',), value, 'as top_scores 5 numbers'
+    for value in (None, 5, 'abc', [[1, 2, 3]] * 2, [[None] * 4] * 2, [[nan] * 4] * 2):
+        yield DET, ('boxes',), value, 'as boxes '
+    for value in ([math.inf] * 4, [1e30, 1e30, 1e31, 1e31], [40, 40, 4, 4]):
+        yield DET, ('boxes', 0), value, 'as boxes '
+    yield DET, ('labels', 0), 50, 'predicts class 50'
+    for value in (None, [0], [-1, 0], ['a', 'b'], [0.5, 0], [10**30, 0]):
+        yield DET, ('labels',), value, 'as labels 2 whole numbers'
+    for value in ({}, [0.9], ['a', 'b'], [math.inf, 0], [True, False]):
+        yield DET, ('scores',), value, 'as scores 2 numbers'
+    for value in (None, 5, [MASK], [[1, 2, 3]] * 2, [dict(size=[160, 160])] * 2):
+        yield DET, ('masks',), value, 'as masks 2, '
+    for value in ([20000, 20000], [159, 160], [-160, -160], [160], [0, 0], [10**9, 10**9], None):
+        yield DET, ('masks', 0, 'size'), value, 'as masks 2, '
+    yield DET, ('masks', 1, 'size'), [80, 320], r'masks are \[80, 320\], the image is'
+    for value in ('zzzz', '\x01\x02', '\u6f22', '', 'o' * 5000, 'oooooooooooo0', [0, 10**6], None):
+        yield DET, ('masks', 0, 'counts'), value, 'as masks 2, '
+    yield SEG, ('map_png',), None, 'as map_png a PNG'
+    for value in ('', '!!!!', 'abcde', '\u6f22', 'aGVsbG8=', MAP[:200], MAP[:-80], MAP[100:]):
+        yield SEG, ('map_png',), value, 'expected a whole PNG in base64'
+    bombs = (header(30000, 30000), header(2**31 - 1, 2**31 - 1), header(0, 7))
+    for value in bombs:
+        yield SEG, ('map_png',), base64.b64encode(value).decode(), 'expected a whole PNG in base64'
+    yield SEG, ('map_png',), to_text(np.full((160, 160), 60000, np.uint16)), 'class 60000'
+    for shape in ((5, 160), (160, 160, 3)):
+        yield SEG, ('map_png',), to_text(np.zeros(shape, np.uint8)), 'are of other data'
+
+
+@pytest.mark.parametrize(('name', 'place', 'value', 'words'), [*damages()])
+def test_damaged_predictions_are_refused(analyze, name, place, value, words):
+    if place != ('metrics',):
+        place = ('predictions', 0, *place)
+    with pytest.raises(UserError, match=words):
+        analyze(name, place, value)
+
+
+def find_places(content, place: tuple = ()) -> Iterator[tuple]:
+    yield place
+    if isinstance(content, dict | list):
+        inner = content.items() if isinstance(content, dict) else enumerate(content)
+        for key, part in inner:
+            yield from find_places(part, (*place, key))
+
+
+PLACES = [
+    (name, place)
+    for name, image in TESTED.items()
+    for place in find_places(dict(metrics={}, predictions=[dict(image, image='')]))
+]
+
+
+@settings(FUZZ, max_examples=30)
+@given(st.sampled_from(PLACES), VALUES | st.integers(0, 200) | st.floats(0, 200) | st.text('0:o'))
+@example((CLS, ('predictions',)), [1])
+@example((CLS, ('predictions',)), [None])
+@example((CLS, ('metrics',)), {'accuracy/top1': [1], 'mIoU': None})
+@example((CLS, ('metrics',)), {'a': {}, 'mIoU': math.nan})
+@example((CLS, ('predictions', 0, 'top_scores')), [1, 0, 0, 0, 0])
+@example((CLS, ('predictions', 0, 'top_labels')), [1, 1, 1, 1, 1])
+@example((DET, ('predictions', 0, 'boxes', 0)), [-(2**31), 0, 2**31, 1])
+@example((DET, ('predictions', 0, 'scores')), [1, 0])
+def test_any_predictions_are_analysed_or_refused(analyze, place, value):
     try:
-        run = read_run('any', folder)
-        assert run.training or run.metrics
+        analyze(*place, value)
     except UserError:
         return
-
-
-@FUZZ
-@given(VALUES | st.fixed_dictionaries(dict(metrics=VALUES, predictions=VALUES)))
-@example(dict(metrics={}, predictions=[1]))
-@example(dict(metrics={}, predictions=[None]))
-def test_any_file_of_predictions_is_read_or_refused(tmp_path_factory, content):
-    class Kind:
-        fields = ('pred_label',)
-
-    path = write(content, str(tmp_path_factory.getbasetemp() / 'any_predictions.json'))
-    try:
-        found = read_tested(path, Kind, 'CONFIG')
-    except UserError:
-        return
-    assert all('pred_label' in image for image in found['predictions'])
+    assert Path('out/report.md').is_file()
 
 
 @pytest.fixture(scope='module')

@@ -1,7 +1,9 @@
 """mmlolvit.load, tools/infer.py, and configs by name, with random weights on the embedded sets."""
 
 import base64
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -117,12 +119,18 @@ def test_files_that_cannot_be_read_do_not_end_the_rest(workspace, capsys):
     Path('mixed/deep/same.png').write_bytes(Path(digits[0]).read_bytes())
     Path('mixed/same.jpg').write_bytes(Path(digits[1]).read_bytes())
     Path('mixed/notes.txt').write_text('not asked for')
+    Path('mixed/loop.png').symlink_to('loop.png')
+    os.mkfifo('mixed/pipe.mp4')  # to open it would wait for a writer
+    Path('mixed/folder.png').mkdir()
     twice = [digits[0], f'mixed/../{digits[0]}']
     argv = [NAMES['cls'], 'cls.pth', 'mixed', 'none/*.png', *twice, '--out', 'mixed_out']
     code, err = run(argv, capsys)
     assert code == 1
-    assert 'error: none/*.png does not exist' in err
+    assert 'error: none/*.png cannot be read: No such file or directory' in err
+    assert 'error: mixed/loop.png cannot be read: Too many levels of symbolic links' in err
+    assert 'error: mixed/pipe.mp4 cannot be read: it is no file' in err
     assert 'mixed/text.png cannot be read as an image' in err and 'notes' not in err
+    assert 'folder' not in err
     lines = read_lines('mixed_out')
     assert [line['image'] for line in lines] == ['mixed/deep/same.png', 'mixed/same.jpg', twice[1]]
     predictor = mmlolvit.load(NAMES['cls'], 'cls.pth')
@@ -213,7 +221,22 @@ def test_an_exported_model_answers_too(workspace):
         (['lolvit_x_digit', 'cls.pth', 'data'], 'does not exist; did you mean lolvit_x_digits'),
         ([NAMES['cls'], 'none.pth', 'data'], 'checkpoint none.pth does not exist'),
         ([NAMES['cls'], 'seg.pth', 'data'], 'is of another architecture'),
-        ([NAMES['cls'], 'cls.pth', 'nowhere'], 'nowhere does not exist'),
+        ([NAMES['cls'], 'cls.pth', 'nowhere'], 'nowhere cannot be read: No such file'),
+        ([NAMES['cls'], 'cls.pth', 5000 * 'n'], 'n cannot be read: File name too long'),
+        ([NAMES['cls'], 'cls.pth', ''], "expects a file, a folder or a pattern, got ''"),
+        ([NAMES['cls'], 'cls.pth', 'data', '--out', 'taken'], 'taken/pictures: File exists'),
+        (
+            [NAMES['cls'], 'cls.pth', 'data', '--out', 'taken', '--write', 'jsonl'],
+            'taken/predictions.jsonl cannot be read or written: Is a directory',
+        ),
+        (
+            [NAMES['det'], 'det.pth', str(SCENES), '--out', 'taken', '--write', 'coco'],
+            'taken/results.json is a folder',
+        ),
+        (
+            [NAMES['seg'], 'seg.pth', 'data', '--out', 'taken', '--write', 'masks'],
+            'taken/masks: File exists',
+        ),
         ([NAMES['cls'], 'cls.pth', 'data', '--write', 'masks'], '--write masks is for a config of'),
         (
             [NAMES['det'], 'det.pth', 'data', '--write', 'coco', '--ann-file', 'x'],
@@ -235,6 +258,10 @@ def test_an_exported_model_answers_too(workspace):
 )
 def test_mistakes_are_one_message(workspace, capsys, argv, message):
     Path('hollow').mkdir(exist_ok=True)
+    for folder in ('predictions.jsonl', 'results.json'):
+        Path('taken', folder).mkdir(parents=True, exist_ok=True)
+    for file in ('pictures', 'masks'):
+        Path('taken', file).touch()
     if 'cuda' in argv and torch.cuda.is_available():
         pytest.skip('there is a GPU')
     code = exit_code(infer, argv)
@@ -262,6 +289,23 @@ def test_what_was_written_is_not_read(tmp_path, monkeypatch):
     for given in ('out/pictures', 'out/masks/clip/0.png', 'out/pictures/*'):
         with pytest.raises(UserError, match='is where answers are written'):
             list(find_files([given], out, []))
+
+
+def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
+    (tmp_path / 'closed').mkdir()
+    (tmp_path / 'a.png').touch()
+    scandir = os.scandir
+
+    def refuse(path):  # as of a folder without the right to read, which root always has
+        if str(path).endswith('closed'):
+            raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, 'scandir', refuse)
+    unread = []
+    assert [*find_files([str(tmp_path)], tmp_path / 'out', unread)] == [tmp_path / 'a.png']
+    assert [*find_files([str(tmp_path / 'closed')], tmp_path / 'out', unread)] == []
+    assert unread == [f'folder {tmp_path}/closed cannot be read: Permission denied'] * 2
 
 
 def test_a_long_thin_image_takes_little_memory():

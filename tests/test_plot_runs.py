@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from mmengine.config import Config
 
@@ -151,14 +152,46 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
     assert [run.name for run in runs] == ['one/run', 'two/run']
 
 
+def test_names_are_drawn_as_they_are_written(tmp_path, monkeypatch):
+    """$ begins no formula, and a name that begins with _ stands in the legend, too."""
+    monkeypatch.chdir(tmp_path)
+    for name in (r'a$\frac$', '_run'):
+        write_log(name, '20260101_000000', by_epoch((1, 2), 10, metric=r'$\frac$'))
+        assert main([name]) == 0
+        picture = cv2.imread('runs.png', cv2.IMREAD_GRAYSCALE)
+        frame = np.flatnonzero((picture < 128).mean(axis=0) > 0.5)
+        assert (picture[:, frame[-1] + 5 :] < 128).any(), 'nothing right of the curves'
+
+
+def test_losses_that_no_axis_can_hold_are_left_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    records = list(by_epoch((1, 2), 10))
+    records[0]['loss'], records[1]['loss'] = 1e308, -1e308
+    write_log('a', '20260101_000000', records)
+    assert main(['a']) == 0
+    assert '| 0.05 | coco/bbox_mAP 0.2 at epoch 2' in capsys.readouterr().out
+
+
+def test_a_run_of_neither_loss_nor_metric_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_log('a', '20260101_000000', [dict(lr=0.1, iter=1, step=1)])
+    assert main(['a']) == 0 and Path('runs.png').is_file()
+
+
 def test_mistakes_are_one_message(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_log('good', '20260101_000000', by_epoch((1,), 10))
     write_log('bad', '20260101_000000', by_epoch((1,), 10)).write_text('[1]\n{"step": 1}\n')
     Path('empty').mkdir()
+    write_log('begun', '20260101_000000', [dict(iter=1, step=1)])
+    write_log('epoch', '20260101_000000', [dict(loss=1, epoch=0, iter=1, step=1), dict(step=1)])
+    write_log('many', '20260101_000000', [{str(i): 1.0 for i in range(101)} | dict(step=1)])
     for argv, message in (
         (['gone'], 'gone does not exist: expected a work dir'),
         (['good', 'empty'], 'empty holds no logs of a training run: expected a work dir'),
+        (['begun'], 'begun holds no logs of a training run: expected a work dir'),
+        (['epoch'], 'line 1: expected a JSON object with a step, as MMEngine logs it, an epoch'),
+        (['many'], 'expected at most 100 curves, got 101; name fewer with --keys'),
         (['bad'], 'line 1: expected a JSON object with a step'),
         (['good', '--keys', 'los'], '--keys los: no run logged it; did you mean loss?'),
         (['good', '--keys', 'zzzz'], 'they logged loss, time, coco/bbox_mAP'),

@@ -1,6 +1,7 @@
 """tools/train.py and tools/test.py, on a handful of real handwritten digits."""
 
 import base64
+import errno
 import hashlib
 import json
 import os
@@ -367,6 +368,16 @@ def test_published_weights_are_small_safe_and_those_that_were_tested(here, capsy
     assert before['predictions'] == after['predictions']
 
 
+def test_published_weights_hold_no_secret_of_another_tool(here, capsys, tmp_path):
+    checkpoint = torch.load('trained/epoch_1.pth', weights_only=False)
+    text = "token = 'hidden-in-text'\nload_from = 'https://me:hidden-in-a-link@example.com/x'\n"
+    checkpoint['meta'] |= dict(cfg=text, config=text, note=[dict(api_key='hidden-in-a-dict')])
+    torch.save(checkpoint, tmp_path / 'other.pth')
+    file = published(capsys, str(tmp_path / 'other.pth'), str(tmp_path / 'tiny.pth'))
+    assert b'hidden-in' not in file.read_bytes()
+    assert torch.load(file, weights_only=True)['meta']['note'] == [dict(api_key='...')]
+
+
 def test_a_published_backbone_starts_another_model(here, capsys, tmp_path):
     args = ['trained/epoch_1.pth', str(tmp_path / 'b.pth'), '--backbone-only']
     file = published(capsys, *args)
@@ -503,6 +514,7 @@ BAD_TESTING = {
     'no weights': (['list.pth'], 'not a checkpoint', 'state_dict'),
     'other arch': (['trained/epoch_1.pth', *OTHER_ARCH], 'tensors differ', 'expected ('),
     'out suffix': (['trained/epoch_1.pth', '--out', 'x.pkl'], '.json', 'x.pkl'),
+    'out is a folder': (['trained/epoch_1.pth', '--out', 'd.json'], 'is a folder', 'd.json'),
     'out folder': (['trained/epoch_1.pth', '--out', 'afile/x.json'], 'cannot write', 'afile'),
     'show-dir': (['trained/epoch_1.pth', '--show-dir', 'afile/x'], 'cannot write', 'afile/x'),
     'no tta': (
@@ -523,6 +535,7 @@ BAD_PUBLISHING = {
 
 @pytest.fixture
 def bad_files(here):
+    Path('d.json').mkdir(exist_ok=True)
     Path('syntax.py').write_text("default_scope = 'mmpretrain'\nmodel = dict(type='X'\n")
     Path('based.py').write_text("_base_ = './syntax.py'\n")
     Path('orphan.py').write_text("_base_ = './gone.py'\n")
@@ -588,6 +601,50 @@ def test_bugs_keep_their_traceback():
 
     with pytest.raises(ValueError, match='invalid literal'):
         main(['bug'])
+
+
+@pytest.mark.parametrize(
+    ('act', 'message'),
+    [
+        (lambda: Path('hollow').write_text(''), 'hollow cannot be read or written: Is a directory'),
+        (lambda: Path('afile/x').read_text(), 'afile/x cannot be read or written: Not a directory'),
+        (lambda: os.mkdir('afile'), 'afile cannot be read or written: File exists'),
+        (lambda: os.replace('afile', 'hollow'), 'hollow cannot be read or written: Is a directory'),
+        (lambda: Path(300 * 'n').is_file(), 'n cannot be read or written: File name too long'),
+        (
+            lambda: denied('closed/x'),  # root may read all
+            'closed/x cannot be read or written: Permission denied',
+        ),
+        (lambda: '\udcff.png'.encode(), r"'\udcff.png' cannot be written as utf-8"),
+    ],
+)
+def test_what_the_system_refuses_is_one_message(here, capsys, act, message):
+    assert exits(lambda argv: act())([]) == 2
+    assert message in capsys.readouterr().err
+
+
+def denied(*path):
+    raise PermissionError(errno.EACCES, 'Permission denied', *path)
+
+
+@pytest.mark.parametrize('act', [denied, lambda: Path('gone').read_text(), lambda: os.close(-1)])
+def test_what_it_refuses_of_no_file_or_a_missing_one_is_a_bug(here, act):
+    with pytest.raises(OSError):
+        exits(lambda argv: act())([])
+
+
+def test_output_that_nobody_reads_ends_quietly(tmp_path):
+    code = (
+        'import sys; from mmlolvit.cli.common import exits\n'
+        'sys.exit(exits(lambda argv: print(argv * 100000))(["x"]))'
+    )
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, '-c', code], stdout=write, stderr=subprocess.PIPE, text=True, env=ENV
+    )
+    os.close(write)
+    assert (done.returncode, 'Error' in done.stderr) == (141, False), done.stderr
 
 
 def test_interrupt_exits_with_130():

@@ -1,6 +1,7 @@
 """tools/visualize.py and what it computes, on tiny nets, images and trainings."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from mmlolvit.zoo import CONFIGS, load_config
 
 from .helpers import exit_code
 from .test_fwa import make as make_fwa
+from .test_hostile import header
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 NAMES = dict(cls='lolvit_xx_digits', det='retinanet_lolvit_x_digits', seg='fpn_lolvit_x_digits')
@@ -444,6 +446,9 @@ def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp('weights')
     for task, name in NAMES.items():
         torch.save(dict(state_dict=make_predictor(name).model.state_dict()), folder / f'{task}.pth')
+    (folder / 'bomb.png').write_bytes(header(30000, 30000))
+    (folder / 'folder.png').mkdir()
+    os.mkfifo(folder / 'pipe.png')  # to open it would wait for a writer
     cv2.imwrite(str(folder / 'a.png'), np.random.default_rng(0).integers(255, size=(64, 96, 3)))
     return folder
 
@@ -474,13 +479,17 @@ MISTAKES = [
     ('attention CLS cls.pth a.png --pixel 96 0', '--pixel 96 0 is outside of a.png: expected X of'),
     ('attention CLS cls.pth a.png --pixel 1 2 3', '--pixel expects X Y, or several pairs of them'),
     ('attention CLS cls.onnx a.png', 'cls.onnx is an exported model'),
-    ('attention CLS cls.pth b.png', 'image b.png does not exist'),
+    ('attention CLS cls.pth b.png', 'b.png cannot be read as an image: No such file'),
     ('gradcam CLS cls.onnx a.png', 'expected the checkpoint that it was made from'),
     ('gradcam DET det.pth a.png', 'expected a config of classification'),
     ('gradcam CLS cls.pth a.png --label eight', '--label eight: the model knows no such class'),
     ('gradcam CLS cls.pth a.png --label 10', 'label 10: expected 0 to 9, for 10 classes'),
     ('field CLS cls.png', 'cls.png'),
     ('field CLS --images cls.pth', 'cls.pth cannot be read as an image'),
+    ('field CLS --images bomb.png', 'bomb.png cannot be read as an image: it says to be 30000 x'),
+    ('field CLS --images pipe.png', 'pipe.png cannot be read as an image: it is no file'),
+    ('attention CLS cls.pth pipe.png', 'pipe.png cannot be read as an image: it is no file'),
+    ('field CLS --out folder.png', 'folder.png is a folder, expected the name of a file'),
     ('field CLS --size 1 2 3', '--size expects a side, or height and width'),
     ('samples CLS --number 0', '--number expects at least 1, got 0'),
     ('samples lolvit_x_in1k', 'folder data/imagenet/train does not exist'),

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from ..analysis.logs import read_run
 from ..benchmark.report import write_whole
+from ..engine.secrecy import hide_secrets, hide_urls
 from ..errors import UserError
 from ..zoo import find_config, load_config
 from .variants import Variant
@@ -93,6 +94,7 @@ def plan(
             file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, variant.config(base))
             cfg, task = load_config(str(file), {}, ('model', 'train_dataloader'))
+            hide_secrets(cfg._cfg_dict)  # written, and no other config where they change
             require_same(file.with_name('whole.txt'), cfg.pretty_text)
             for seed in dict.fromkeys(seeds):
                 runs.append(Run(config, variant, seed, file.parent / f'seed_{seed}', task.metric))
@@ -157,8 +159,10 @@ def _train(run: Run, place: int, jobs: int, running: set[subprocess.Popen]) -> s
         running.add(process)
         code = process.wait()
         running.discard(process)
+    said = hide_urls((run.folder / 'output.txt').read_text(errors='replace'))
+    write_whole(run.folder / 'output.txt', said)
     if code:
-        lines = [line for line in (run.folder / 'output.txt').read_text().splitlines() if line]
+        lines = [line for line in said.splitlines() if line]
         return f'failed with exit code {code}: {lines[-1] if lines else "it said nothing"}'
     try:
         found = read_run(str(run.folder), run.folder).metrics

@@ -15,6 +15,7 @@ from ..errors import UserError
 LOG = 'vis_data/scalars.json'
 PLACE = ('epoch', 'iter', 'step')  # what tells where a record belongs
 TIMES = ('time', 'data_time')
+LAST = 2**53  # a step or an epoch beyond it is no count: a float cannot tell it from the next
 
 
 @dataclass
@@ -73,12 +74,6 @@ def read_run(name: str, folder: Path) -> Run:
     """One run; where folders of a work dir log the same iterations, the later one counts."""
     files = sorted(folder.glob(f'*/{LOG}')) or sorted(folder.glob(LOG))
     pieces = [piece for piece in map(read_records, files) if piece]
-    if not pieces:
-        wrong = 'holds no logs of a training run' if folder.exists() else 'does not exist'
-        raise UserError(
-            f'{folder} {wrong}: expected a work dir of tools/train.py, with '
-            f'YYYYMMDD_HHMMSS/{LOG} that has at least one line'
-        )
     per_epoch = find_epoch(pieces)
     training, metrics, last = {}, {}, {}
     for piece in pieces:
@@ -95,6 +90,12 @@ def read_run(name: str, folder: Path) -> Run:
                 known = key in PLACE or (curves is metrics and key in TIMES)
                 if not known and isinstance(value, int | float):
                     curves.setdefault(key, {})[step] = float(value)
+    if not any((*training.values(), *metrics.values())):
+        wrong = 'holds no logs of a training run' if folder.exists() else 'does not exist'
+        raise UserError(
+            f'{folder} {wrong}: expected a work dir of tools/train.py, with '
+            f'YYYYMMDD_HHMMSS/{LOG} that has at least one line with a loss or a metric'
+        )
     return Run(name, *({k: v for k, v in c.items() if v} for c in (training, metrics)), per_epoch)
 
 
@@ -105,16 +106,28 @@ def read_records(path: Path) -> list[dict]:
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
-            record['step'] = int(record['step'])
+            require_counts(record)
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             if number == len(lines):
                 break
             raise UserError(
                 f'{path}, line {number}: expected a JSON object with a step, as MMEngine logs it, '
-                f'got {line[:80]!r}'
+                f'an epoch from 1 if it has one, and numbers that a float can be; got {line[:80]!r}'
             ) from error
         records.append(record)
     return records
+
+
+def require_counts(record: dict) -> None:
+    """Make the step of a record whole; raises as Python does where it is no record."""
+    record['step'] = int(record['step'])
+    epoch = record.get('epoch', 1)
+    if not (isinstance(epoch, int) and 1 <= epoch <= LAST and 0 <= record['step'] <= LAST):
+        raise ValueError
+    ''.join(record).encode()  # keys are printed; JSON has some that cannot be
+    for value in record.values():
+        if isinstance(value, int):
+            float(value)  # some are too large
 
 
 def find_epoch(pieces: list[list[dict]]) -> int | None:

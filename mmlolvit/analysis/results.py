@@ -14,10 +14,14 @@ from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 from mmengine.structures import InstanceData, PixelData
 
+from ..cli.data import is_rle
 from ..errors import UserError
+from ..images import max_pixels
 
+LARGEST = 2**31  # number that a prediction may have; areas are computed in float32
 SCORE_THR, IOU_THR = 0.3, 0.5  # of the boxes that are counted, and of those that meet
 GROUND = 'background'
+PNG = b'\x89PNG\r\n\x1a\n'  # how each begins
 
 
 class Results:
@@ -42,6 +46,11 @@ class Results:
         self.labels = self.classes
         self.totals, self.columns = {}, {}
         self.measure()
+
+    @staticmethod
+    def what_is_unfit(image: dict) -> tuple[str, str] | None:
+        """The field of a prediction that is damaged, and what is expected of it; None for none."""
+        raise NotImplementedError
 
     def measure(self) -> None:
         """Set what the attributes say."""
@@ -81,6 +90,18 @@ class ClassResults(Results):
     fields = ('pred_label', 'gt_label', 'top_labels', 'top_scores')
     order = 'F1'
 
+    @staticmethod
+    def what_is_unfit(image):
+        for key in ('pred_label', 'gt_label'):
+            if not are_labels([image[key]]):
+                return key, 'one label, a whole number from 0'
+        labels = image['top_labels']
+        if not (are_labels(labels) and labels):
+            return 'top_labels', 'labels, whole numbers from 0'
+        if not are_numbers(image['top_scores'], len(labels)):
+            return 'top_scores', f'{len(labels)} numbers, as many as top_labels'
+        return None
+
     def measure(self):
         from sklearn.metrics import (
             accuracy_score,
@@ -89,10 +110,14 @@ class ClassResults(Results):
         )
 
         truth, found = ([image[key] for image in self.predictions] for key in self.fields[1::-1])
-        if any(isinstance(label, list) for label in truth + found):
-            raise UserError('expected one label of each image, got several')
+        self.require_known(max(found))
         self.require_known(max(label for i in self.predictions for label in i['top_labels']))
         known = range(len(self.classes))
+        if max(truth) not in known:
+            raise UserError(
+                f'the predictions have a gt_label {max(truth)}, and the test set has classes 0 to '
+                f'{known[-1]}; they are of other data'
+            )
         self.totals['accuracy/top1'] = 100 * accuracy_score(truth, found)
         among = [image['gt_label'] in image['top_labels'] for image in self.predictions]
         if len(known) > 5:
@@ -123,7 +148,7 @@ class ClassResults(Results):
 
         image = self.predictions[index]
         scores = torch.zeros(len(self.classes))
-        scores[image['top_labels']] = torch.tensor(image['top_scores'])
+        scores[image['top_labels']] = torch.tensor(image['top_scores'], dtype=torch.float32)
         sample = DataSample().set_gt_label(image['gt_label']).set_pred_label(image['pred_label'])
         return sample.set_pred_score(scores)
 
@@ -139,7 +164,34 @@ class BoxResults(Results):
     fields = ('boxes', 'labels', 'scores')
     order = 'bbox AP'
 
+    @staticmethod
+    def what_is_unfit(image):
+        boxes, labels, masks = image['boxes'], image['labels'], image.get('masks')
+        if not isinstance(boxes, list) or not all(map(is_box, boxes)):
+            return 'boxes', '[[left, top, right, bottom], ...] in numbers, right not left of left'
+        number = len(boxes)
+        if not are_labels(labels) or len(labels) != number:
+            return 'labels', f'{number} whole numbers from 0, as many as boxes'
+        if not are_numbers(image['scores'], number):
+            return 'scores', f'{number} numbers, as many as boxes'
+        whole = isinstance(masks, list) and len(masks) == number and all(map(is_mask, masks))
+        if 'masks' in image and not whole:
+            return 'masks', (
+                f'{number}, as many as boxes, each dict(size=[height, width], counts=COCO RLE), '
+                f'with runs that fill the size, of at most {max_pixels()} pixels'
+            )
+        return None
+
     def measure(self):
+        for i, image in enumerate(self.predictions):
+            self.require_known(max(image['labels'], default=0))
+            info = self.dataset.get_data_info(i)
+            size = [info['height'], info['width']]
+            if other := [mask['size'] for mask in image.get('masks', ()) if mask['size'] != size]:
+                raise UserError(
+                    f'{image["image"]}: predicted masks are {other[0]}, the image is {size}; the '
+                    'predictions are of other data'
+                )
         self.truths = [self.read_truth(i) for i in range(len(self.predictions))]
         known = [labels[~ignored] for _, labels, ignored in self.truths]
         self.columns['boxes'] = np.bincount(np.concatenate(known), minlength=len(self.classes))
@@ -176,6 +228,11 @@ class BoxResults(Results):
                 labels=torch.tensor(image['labels'], dtype=torch.long),
             )
             if kind == 'segm':
+                if 'masks' not in image:
+                    raise UserError(
+                        f'{image["image"]} has no masks, and the test_evaluator measures segm: '
+                        'give the config that tools/test.py had, or set test_evaluator.metric=bbox'
+                    )
                 found['masks'] = [dict(mask) for mask in image['masks']]
             info = self.dataset.get_data_info(i)
             truth = dict(
@@ -244,8 +301,9 @@ class BoxResults(Results):
                 found.masks = torch.from_numpy(maps).bool()
             info = self.dataset.get_data_info(index)
             info['ori_shape'] = info['height'], info['width']
-            masks = LoadAnnotations(with_bbox=True, with_mask=True)(info)['gt_masks']
-            truth.masks = torch.from_numpy(masks.to_ndarray()).bool()
+            if all('mask' in box for box in info['instances']):
+                masks = LoadAnnotations(with_bbox=True, with_mask=True)(info)['gt_masks']
+                truth.masks = torch.from_numpy(masks.to_ndarray()).bool()
         return DetDataSample(pred_instances=found, gt_instances=truth[torch.tensor(~ignored)])
 
 
@@ -254,6 +312,10 @@ class MapResults(Results):
 
     fields = ('map_png',)
     order = 'IoU'
+
+    @staticmethod
+    def what_is_unfit(image):
+        return None if isinstance(image['map_png'], str) else ('map_png', 'a PNG in base64')
 
     def measure(self):
         metric = self.build_metric('IoUMetric')
@@ -282,17 +344,23 @@ class MapResults(Results):
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The class of each pixel (H, W): truth and prediction."""
-        content = np.frombuffer(base64.b64decode(self.predictions[index]['map_png']), np.uint8)
-        found = cv2.imdecode(content, cv2.IMREAD_UNCHANGED).astype(np.int64)
+        image = self.predictions[index]
+        found = decode_png(image['map_png'])
+        if found is None:
+            raise UserError(
+                f'{image["image"]}: expected a whole PNG in base64 as map_png, of at most '
+                f'{max_pixels()} pixels, got {image["map_png"][:40]!r}; write the predictions '
+                'again with tools/test.py --out'
+            )
         truth = self.dataset[index].get('gt_seg_map')
         if truth is None:
             raise UserError('expected a step LoadAnnotations in the test pipeline, got none')
         if truth.shape != found.shape:
             raise UserError(
-                f'{self.predictions[index]["image"]}: predicted {found.shape}, '
+                f'{image["image"]}: predicted {found.shape}, '
                 f'its mask is {truth.shape}; the predictions are of other data'
             )
-        return truth.astype(np.int64), found
+        return truth.astype(np.int64), found.astype(np.int64)
 
     def count(self, truth: np.ndarray, found: np.ndarray) -> np.ndarray:
         """How many pixels of a class (row) were predicted as another (column)."""
@@ -333,6 +401,46 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def are_numbers(values, length: int) -> bool:
+    """Whether this is a list of so many finite numbers."""
+    return (
+        isinstance(values, list)
+        and len(values) == length
+        and all(type(v) in (int, float) and abs(v) <= LARGEST for v in values)
+    )
+
+
+def are_labels(values) -> bool:
+    """Whether this is a list of whole numbers from 0."""
+    return isinstance(values, list) and all(
+        type(value) is int and 0 <= value <= LARGEST for value in values
+    )
+
+
+def is_box(box) -> bool:
+    return are_numbers(box, 4) and box[0] <= box[2] and box[1] <= box[3]
+
+
+def is_mask(mask) -> bool:
+    """Whether this is a compressed mask of COCO, as whole as its size says."""
+    size, counts = (mask.get('size'), mask.get('counts')) if isinstance(mask, dict) else (0, 0)
+    if not (are_labels(size) and len(size) == 2 and isinstance(counts, str)):
+        return False
+    pixels = size[0] * size[1]
+    return 0 < pixels <= max_pixels() and is_rle(counts, pixels)
+
+
+def decode_png(text: str) -> np.ndarray | None:
+    """The pixels of a PNG in base64; None where it is none, or damaged."""
+    try:
+        content = base64.b64decode(text, validate=True)
+        if content.startswith(PNG):
+            return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except (ValueError, cv2.error):
+        pass
+    return None
 
 
 RESULTS = dict(mmpretrain=ClassResults, mmdet=BoxResults, mmseg=MapResults)

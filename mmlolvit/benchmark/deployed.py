@@ -35,6 +35,7 @@ from ..datasets import ensure_embedded
 from ..deploy import fuse
 from ..deploy.graphs import GRAPHS, Normalized, SegmentLogits
 from ..deploy.onnx import INPUT, check_exporter, open_model
+from ..engine.secrecy import hide_argument, hide_urls
 from ..zoo import load_config
 from .report import describe, environment, write_whole
 
@@ -137,7 +138,7 @@ def measure(subject: Subject, dynamic: list[str], rounds: int, folder: Path) -> 
     ]
     return dict(
         config=subject.config,
-        checkpoint=subject.checkpoint,
+        checkpoint=hide_urls(subject.checkpoint),
         metric=metric,
         unit=graph.unit,
         image=list(image.shape),
@@ -281,7 +282,7 @@ def main(argv: list[str] | None = None) -> None:
                 measured.append(measure(subject, args.dynamic, args.rounds, Path(folder)))
     print(table(measured))
     if args.out:
-        arguments = sys.argv[1:] if argv is None else argv
+        arguments = map(hide_argument, sys.argv[1:] if argv is None else argv)
         command = shlex.join(['python', '-m', 'mmlolvit.benchmark.deployed', *arguments])
         where = environment('cpu')
         content = dict(command=command, environment=where, rounds=args.rounds, models=measured)

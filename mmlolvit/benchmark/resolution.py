@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..cli.common import check_writable, exits, require_at_least
+from ..engine.secrecy import hide_argument
 from ..errors import UserError
 from .report import describe, environment, write_whole
 from .runtimes import missing
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     print(rows)
     if args.out:
         words = sys.argv[1:] if argv is None else argv
-        command = ' '.join(['python -m mmlolvit.benchmark.resolution', *words])
+        command = ' '.join(['python -m mmlolvit.benchmark.resolution', *map(hide_argument, words)])
         content = dict(command=command, environment=where, cells=[asdict(cell) for cell in cells])
         write_whole(f'{args.out}.json', json.dumps(content, indent=1) + '\n')
         write_whole(f'{args.out}.md', f'`{command}`\n\n{describe(where)}\n\n{rows}\n')

@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from ..cli.common import check_writable, exits, require_at_least
+from ..engine.secrecy import hide_argument
 from ..errors import UserError
 from .models import check_name
 from .published import PUBLISHED
@@ -236,7 +237,8 @@ def plan(args: argparse.Namespace, sizes: list[tuple[int, int]]) -> list[Cell]:
 
 
 def command(argv: list[str] | None) -> str:
-    return ' '.join(['python tools/benchmark.py', *(sys.argv[1:] if argv is None else argv)])
+    words = sys.argv[1:] if argv is None else argv
+    return ' '.join(['python tools/benchmark.py', *map(hide_argument, words)])
 
 
 if __name__ == '__main__':

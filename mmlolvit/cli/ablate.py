@@ -11,6 +11,7 @@ from ..ablation.report import as_csv, collect, draw, markdown
 from ..ablation.runs import alone, plan, train
 from ..ablation.variants import find_variants, suites
 from ..benchmark.report import write_whole
+from ..engine.secrecy import hide_argument
 from .common import check_writable, exits, require_at_least
 
 SHORT = ('lolvit_xx_cue_far_short', 'lolvit_xx_cue_near_short')
@@ -27,7 +28,8 @@ def main(argv: list[str] | None = None) -> int:
         runs = plan(configs, find_variants(args.suites), args.seeds, Path(args.work_dir))
         train(runs, args.jobs)
     rows = collect(runs, args.threads)
-    command = ' '.join(['python tools/ablate.py', *(sys.argv[1:] if argv is None else argv)])
+    words = sys.argv[1:] if argv is None else argv
+    command = ' '.join(['python tools/ablate.py', *map(hide_argument, words)])
     table = markdown(rows, command)
     write_whole(f'{args.out}.md', table)
     write_whole(f'{args.out}.csv', as_csv(rows))

@@ -27,6 +27,7 @@ from .outputs import SCORE_THR, write_json
 
 PAIRS = 10  # of classes that are taken for each other, in the report
 PRINTED = 20  # classes
+KEYS = ('predictions', 'metrics')  # of a file of predictions
 
 
 @exits
@@ -41,8 +42,11 @@ def main(argv: list[str] | None = None) -> None:
     init_default_scope(cfg.default_scope)
     dataset = build_test_set(cfg)
     compare(tested['predictions'], dataset, args)
-    results = kind(cfg, dataset, tested['predictions'])
+    write_report(kind(cfg, dataset, tested['predictions']), task, tested['metrics'], args)
 
+
+def write_report(results: Results, task, metrics: dict, args: argparse.Namespace) -> None:
+    """Write tables and pictures, and print the totals beside what tools/test.py measured."""
     worst = rank(results.scores)[: args.worst]
     names = draw_worst(results, task, worst, args.out / 'worst')
     measures = dict(list(results.columns.items())[1:])
@@ -50,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     write_whole(args.out / 'classes.png', draw_classes(results.classes, measures, results.order))
     images = [
         dict(
-            image=tested['predictions'][i]['image'],
+            image=results.predictions[i]['image'],
             number=i,
             score=results.scores[i],
             wrong=results.describe(i),
@@ -61,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     report = dict(
         config=args.config,
         predictions=args.predictions,
-        metrics=tested['metrics'],
+        metrics=metrics,
         totals=results.totals,
         classes=results.classes,
         columns=results.columns,
@@ -92,17 +96,22 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def read_tested(path: str, kind: type[Results], config: str) -> dict:
-    """What tools/test.py wrote; raises UserError where it is not of this task."""
+    """What tools/test.py wrote; raises UserError where it is damaged or not of this task."""
     command = f'write it with: python tools/test.py {config} CKPT --out predictions.json'
     if not Path(path).is_file():
         raise UserError(f'{path} does not exist; {command}')
     try:
         tested = json.loads(Path(path).read_bytes())
+        found, metrics = map(tested.get, KEYS) if isinstance(tested, dict) else (None, None)
+        metrics = plain(metrics)
     except (ValueError, RecursionError) as error:
         raise UserError(f'{path} is not JSON; {command}') from error
-    found = tested.get('predictions') if isinstance(tested, dict) else None
-    if not isinstance(found, list) or not found or not isinstance(tested.get('metrics'), dict):
+    if not isinstance(found, list) or not found or not isinstance(metrics, dict):
         raise UserError(f'{path} holds no metrics and predictions; {command}')
+    for key, value in metrics.items():
+        large = isinstance(value, int) and abs(value) > sys.float_info.max
+        if large or isinstance(value, str) or not key.isprintable():
+            raise UserError(f'{path}: expected a number as {key!r}, got {value!r:.80}; {command}')
     for number, image in enumerate(found):
         fields = image if isinstance(image, dict) else ()
         if absent := [key for key in ('image', *kind.fields) if key not in fields]:
@@ -110,8 +119,18 @@ def read_tested(path: str, kind: type[Results], config: str) -> dict:
                 f'{path}: number {number} of its predictions lacks {", ".join(absent)}; '
                 f'has it been made with a config of this task, and with labels? {command}'
             )
-        if any(None in image[key] for key in kind.fields if 'scores' in key):
+        scores = [image[key] for key in kind.fields if 'scores' in key]
+        if any(None in values for values in scores if isinstance(values, list)):
             raise UserError(f'{path}: number {number} of its predictions has scores of NaN')
+        wrong = kind.what_is_unfit(image)
+        if not isinstance(image['image'], str | int | None):
+            wrong = 'image', 'a path or a number'
+        if wrong:
+            key, expected = wrong
+            raise UserError(
+                f'{path}: number {number} of its predictions is damaged: expected as {key} '
+                f'{expected}; got {image[key]!r:.80}; {command}'
+            )
     return tested
 
 
@@ -137,17 +156,19 @@ def compare(predictions: list[dict], dataset, args: argparse.Namespace) -> None:
             f'{args.predictions} has {len(predictions)} predictions, the test set of '
             f'{args.config} {len(dataset)} images; {mend}'
         )
-    if not hasattr(dataset, 'get_data_info'):
-        return  # images that are drawn on demand have no names
     for number, image in enumerate(predictions):
-        path = dataset.get_data_info(number).get('img_path')
-        if path is None:
-            return  # and so have those of data sets that are one file
-        if Path(image['image']).name != Path(path).name:
+        # Images that are drawn on demand have no names, nor have those of data sets of one file.
+        named = hasattr(dataset, 'get_data_info')
+        path = dataset.get_data_info(number).get('img_path') if named else None
+        if name_of(image['image']) != name_of(path):
             raise UserError(
                 f'number {number} of {args.predictions} is {image["image"]}, of the test set of '
                 f'{args.config} {path}; {mend}'
             )
+
+
+def name_of(path: str | int | None) -> str | None:
+    return Path(path).name if isinstance(path, str) else None
 
 
 def draw_worst(results: Results, task, worst: list[int], folder: Path) -> list[str]:
@@ -183,12 +204,17 @@ def caption(picture: np.ndarray, sample, text: str) -> np.ndarray:
 
 
 def enlarge_boxes(image: np.ndarray, sample) -> np.ndarray:
-    """A small image by a whole factor, and the boxes and masks of its sample, for their names."""
-    factor = max(1, -(-2 * SIDE // min(image.shape[:2])))
+    """A small image by a whole factor, and the boxes and masks of its sample, for their names.
+
+    Boxes end where the image does: no name can be drawn far outside of it.
+    """
+    height, width = image.shape[:2]
+    factor = max(1, -(-2 * SIDE // min(height, width)))
     if 'pred_instances' not in sample:
         return image
     for part in (sample.pred_instances, sample.gt_instances):
-        part.bboxes = part.bboxes * factor
+        ends = part.bboxes.new_tensor([width, height] * 2)
+        part.bboxes = part.bboxes.clamp(min=0).minimum(ends) * factor
         if 'masks' in part:
             part.masks = part.masks.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
     return image.repeat(factor, axis=0).repeat(factor, axis=1)
@@ -211,7 +237,8 @@ def describe(results: Results, report: dict) -> str:
         for place, entry in enumerate(report['worst'], 1)
     ]
     lines.append(make_table(('', 'image', 'wrong', ''), rows) if rows else 'None was drawn.')
-    return '\n\n'.join(lines) + '\n'
+    text = '\n\n'.join(lines) + '\n'
+    return text.encode(errors='replace').decode()  # names of files need not be Unicode
 
 
 def tabulate_totals(report: dict) -> str:
@@ -253,11 +280,12 @@ def show(value) -> str:
 
 def warn(report: dict) -> None:
     """Tell where a total is not what tools/test.py measured."""
+    pairs = {k: (plain(value), report['metrics'].get(k)) for k, value in report['totals'].items()}
     other = [
         key
-        for key, value in report['totals'].items()
-        if (known := report['metrics'].get(key)) is not None
-        and not math.isclose(plain(value), known, rel_tol=1e-3, abs_tol=2e-3)
+        for key, pair in pairs.items()
+        if all(isinstance(value, int | float) for value in pair)
+        and not math.isclose(*pair, rel_tol=1e-3, abs_tol=2e-3)
     ]
     if other:
         print(

@@ -13,10 +13,12 @@ from ..drawing import IGNORED, name_of
 from ..errors import UserError
 from ..inference import Predictor
 from ..tasks import plain
+from .common import check_file, check_writable
 from .data import find_coco, first_dataset
 from .outputs import write_json
 
 PICTURES, MASKS = 'pictures', 'masks'  # folders
+RESULTS = 'results.json'
 
 
 class Form:
@@ -48,6 +50,7 @@ class Pictures(Form):
         super().__init__(predictor, folder)
         self.score_thr = score_thr
         self.video = None
+        check_writable(folder / PICTURES)
 
     def write(self, image, sample, answer):
         picture = self.predictor.draw(image['img'], sample, self.score_thr)[..., ::-1]
@@ -57,7 +60,6 @@ class Pictures(Form):
         if not image['frame']:
             self.close()
             path = self.folder / PICTURES / f'{image["name"]}.mp4'
-            path.parent.mkdir(exist_ok=True)
             codec = cv2.VideoWriter_fourcc(*'mp4v')
             self.size = picture.shape[1::-1]
             self.video = cv2.VideoWriter(str(path), codec, image['fps'], self.size)
@@ -106,6 +108,7 @@ class CocoResults(Form):
         self.images = find_ids(files, images)
         if lost := set(predictor.meta['classes']) - set(self.categories):
             raise UserError(f'the annotation file has no categories {", ".join(sorted(lost))}')
+        check_file(folder / RESULTS)
         self.results = []
 
     def write(self, image, sample, answer):
@@ -121,7 +124,7 @@ class CocoResults(Form):
             self.results.append(result | (dict(segmentation=masks[i]) if masks else {}))
 
     def finish(self):
-        write_json(str(self.folder / 'results.json'), self.results)
+        write_json(str(self.folder / RESULTS), self.results)
 
 
 class Masks(Form):
@@ -136,6 +139,7 @@ class Masks(Form):
         super().__init__(predictor, folder)
         if (number := len(predictor.meta['classes'])) > IGNORED:
             raise UserError(f'a mask has at most {IGNORED} classes, the model has {number}')
+        check_writable(folder / MASKS)
 
     def write(self, image, sample, answer):
         name = f'{image["name"]}/{image["frame"]:06d}' if 'frame' in image else image['name']

@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     errors, trained, labels = 0, {}, None
     for keys, node in find_parts(cfg):
         findings, training = Findings(), keys[0].startswith('train')
-        counts = check_coco(cfg, keys[0], node, findings) if find_coco(cfg, node) else ''
+        counts = check_coco(cfg, keys, node, findings) if find_coco(cfg, node) else ''
         dataset = build_for_loading(node)
         labels = labels or find_labels(dataset)
         check_classes(cfg, dataset, labels, findings)
@@ -140,7 +140,7 @@ def check_classes(cfg: Config, dataset, expected: tuple[str, ...], findings: Fin
         )
 
 
-def check_coco(cfg: Config, key: str, node: dict, findings: Findings) -> str:
+def check_coco(cfg: Config, keys: list[str], node: dict, findings: Findings) -> str:
     """Check the annotation file of a dataset config; what it has, in words.
 
     The errors are what CocoDataset leaves out, or calls by another name, without a word.
@@ -150,8 +150,9 @@ def check_coco(cfg: Config, key: str, node: dict, findings: Findings) -> str:
     names = {category['id']: category['name'] for category in content['categories']}
     if wrong := compare_names([c['name'] for c in content['categories']], classes):
         findings.error('class names differ between file and config', wrong)
-    if wrong := compare_evaluator(cfg, key, content):
-        findings.error('an evaluator that cannot judge these images', wrong)
+    for key in keys:
+        if wrong := compare_evaluator(cfg, key, content):
+            findings.error('an evaluator that cannot judge these images', wrong)
     images = {image['id']: image for image in content['images']}
     if repeated := len(content['images']) - len(images):
         findings.error(
@@ -191,7 +192,7 @@ def check_coco(cfg: Config, key: str, node: dict, findings: Findings) -> str:
     folder = os.path.join(
         node.get('data_root') or '', (node.get('data_prefix') or {}).get('img', '')
     )
-    for name in find_files(folder):
+    for name in find_files(folder, findings):
         if name not in named and is_image(folder, name):
             findings.note('images that the annotation file does not name', name, 'left out')
     return f', {len(content["annotations"])} boxes on {len(images)} images in {path}'
@@ -215,16 +216,15 @@ def check_box(box: dict, image: dict, where: str, findings: Findings) -> None:
 
 def has_mask(box: dict) -> bool:
     """Whether mmdet's LoadAnnotations gets a mask from the segmentation of a COCO box."""
-    mask = box.get('segmentation')
-    if isinstance(mask, dict):
-        return bool(mask.get('counts') and mask.get('size'))
-    return any(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in mask or ())
+    mask = box.get('segmentation') or ()
+    fits = (len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in mask)
+    return isinstance(mask, dict) or any(fits)
 
 
 def check_class_folders(dataset, training: bool, findings: Findings) -> None:
     """Look for images that a data set of class folders does not read, and for empty folders."""
     filled = set()
-    for name in find_files(dataset.img_prefix):
+    for name in find_files(dataset.img_prefix, findings):
         folder, *inner = Path(name).parts
         if inner and dataset.is_valid_file(name):
             filled.add(folder)
@@ -240,21 +240,29 @@ def check_mask_folders(dataset, findings: Findings) -> None:
     """Look for images that a mmseg data set of folders does not read, and masks of no image."""
     images, masks = (dataset.data_prefix.get(key) or '' for key in ('img_path', 'seg_map_path'))
     suffix = dataset.seg_map_suffix
-    for name in find_files(images):
+    for name in find_files(images, findings):
         is_mask = images == masks and name.endswith(suffix)
         if not (name.endswith(dataset.img_suffix) or is_mask) and is_image(images, name):
             mend = f'expected names that end in {dataset.img_suffix}: set img_suffix, or convert'
             findings.error('images that are not read', os.path.join(images, name), mend)
-    for name in find_files(masks) if masks else ():
+    for name in find_files(masks, findings) if masks else ():
         image = os.path.join(images, name.removesuffix(suffix) + dataset.img_suffix)
         if name.endswith(suffix) and not os.path.exists(image):
             findings.error('masks without an image', os.path.join(masks, name), f'no {image}')
 
 
-def find_files(folder: str) -> Iterator[str]:
-    """Paths of the files under a folder, relative to it."""
+def find_files(folder: str, findings: Findings) -> Iterator[str]:
+    """Paths of the files under a folder, relative to it; what else is there is an error.
+
+    OpenCV would wait for a pipe, and the data sets leave out a link to nothing.
+    """
     for parent, _, names in os.walk(folder, followlinks=True):
-        yield from (os.path.relpath(os.path.join(parent, name), folder) for name in names)
+        for path in (os.path.join(parent, name) for name in names):
+            if os.path.isfile(path):
+                yield os.path.relpath(path, folder)
+            else:
+                mend = 'a pipe, a device or a link to nothing is not read: take it away'
+                findings.error('neither files nor folders', path, mend)
 
 
 def is_image(folder: str, name: str) -> bool:

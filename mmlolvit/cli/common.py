@@ -18,6 +18,7 @@ from pathlib import Path
 import mmengine.registry
 from mmengine.config import Config, DictAction
 from mmengine.registry import Registry
+from mmengine.runner import Runner
 
 from ..checkpoints import TRUST, checkpoints_as_data, trust_checkpoints
 from ..errors import UserError, did_you_mean
@@ -27,6 +28,10 @@ from .data import explain_listing
 from .distributed import join, wait_to_fail, wait_to_speak
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REFUSED = (  # by the file system, for what a user named
+    errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR,
+    errno.EPERM, errno.EROFS,
+)  # fmt: skip
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -116,16 +121,25 @@ def make_run_parser(description: str) -> argparse.ArgumentParser:
 
 
 def exits(main: Callable) -> Callable[..., int]:
-    """Decorate a ``main`` to return its exit code, 0 for None; bugs still end in a traceback."""
+    """Decorate a ``main`` to return its exit code, 0 for None; bugs still end in a traceback.
+
+    Where nobody reads the output to its end, as ``head`` does not, that is the one of SIGPIPE.
+    """
 
     @functools.wraps(main)
     def wrapper(argv: list[str] | None = None) -> int:
         try:
             with checkpoints_as_data():
-                return main(argv) or 0
+                code = main(argv) or 0
+                sys.stdout.flush()
+                return code
         except KeyboardInterrupt:
             return 130
         except Exception as error:
+            if isinstance(error, BrokenPipeError) and _nobody_reads():
+                # What waits to be written would raise again when the interpreter ends.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return 141
             with _no_more_deaths():
                 message = explain(error)
             if message is None:
@@ -151,12 +165,23 @@ def _no_more_deaths() -> Iterator[None]:
         signal.signal(signal.SIGCHLD, before)
 
 
+def _nobody_reads() -> bool:
+    """Whether stdout is a pipe that is closed at its other end."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        return True
+    return False
+
+
 def explain(error: Exception) -> str | None:
     """What the user can mend, or None for a bug.
 
-    Besides a UserError, that is a full disk, what a library's data set stumbles over when it lists
-    its samples, a ValueError that mmlolvit raises on arguments or input it refuses, a KeyError for
-    a type that no registry knows, and a TypeError for an argument that a type does not take.
+    Besides a UserError, that is a full disk, a file that is named and that the file system refuses,
+    text that cannot be written, what a library's data set stumbles over when it lists its samples,
+    a ValueError that mmlolvit raises on arguments or input it refuses, a ValueError or assertion of
+    a type that the config has built, a KeyError for a type that no registry knows, and a TypeError
+    for an argument that a type does not take.
     """
     text = str(error.args[0]) if error.args else ''
     if isinstance(error, UserError):
@@ -171,10 +196,22 @@ def explain(error: Exception) -> str | None:
         owner = frame.f_locals.get('self')
         if frame.f_code.co_name == 'full_init' and type(owner).__module__.split('.')[0] in TASKS:
             return explain_listing(owner, error)
-    last = traceback.extract_tb(error.__traceback__)[-1]
+    if isinstance(error, OSError) and error.errno in REFUSED and isinstance(error.filename, str):
+        # Of the two files of a renaming, the second is the one that stands in the way.
+        path = error.filename2 or error.filename
+        return f'{path} cannot be read or written: {error.strerror}; name another one'
+    if isinstance(error, UnicodeEncodeError):
+        part = error.object[max(0, error.start - 40) : error.end + 40]
+        return (
+            f'{part!a} cannot be written as {error.encoding}: {error.reason}; '
+            'give files other names, or set PYTHONUTF8=1'
+        )
     if isinstance(error, ValueError):
+        last = traceback.extract_tb(error.__traceback__)[-1]
         refused = Path(last.filename).is_relative_to(PACKAGE) and last.line.startswith('raise ')
-        return text if refused else None
+        return text if refused else explain_refusal(error)
+    if isinstance(error, AssertionError):
+        return explain_refusal(error)
     if isinstance(error, TypeError):
         return explain_call(error)
     if isinstance(error, RuntimeError) and text.startswith('DataLoader '):
@@ -201,6 +238,19 @@ def explain_loader(text: str) -> str:
         f'{text.splitlines()[0]}. Often memory ran out: try fewer --cfg-options '
         'train_dataloader.num_workers, or smaller batches. What was saved is as it was: --resume'
     )
+
+
+def explain_refusal(error: ValueError | AssertionError) -> str | None:
+    """Message for a setting that a type of the config refuses as it is built, or None for a bug."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    kinds = [
+        frame.f_locals['obj_cls'].__name__
+        for frame in frames
+        if frame.f_code.co_name == 'build_from_cfg' and 'obj_cls' in frame.f_locals
+    ]
+    if frames[-1].f_code is Runner.__init__.__code__:
+        kinds.append('Runner')
+    return f'the config: {kinds[-1]} refuses it: {error}' if kinds and str(error) else None
 
 
 def explain_call(error: TypeError) -> str | None:
@@ -262,3 +312,10 @@ def check_writable(folder: str | os.PathLike) -> None:
         raise UserError(
             f'cannot write to the folder {folder}: {error.strerror}; name another one'
         ) from error
+
+
+def check_file(path: str | os.PathLike) -> None:
+    """As `check_writable`, for the folder of a file; raises UserError where it is one itself."""
+    if os.path.isdir(path):
+        raise UserError(f'{path} is a folder, expected the name of a file')
+    check_writable(Path(path).parent)

@@ -60,7 +60,7 @@ def check_sources(cfg: Config, *loaders: str) -> None:
     sources = [(k, path, kind) for k, d in find_datasets(nodes) for path, kind in find_sources(d)]
     for loader in loaders:
         evaluator = loader.replace('dataloader', 'evaluator')
-        sources += [(evaluator, path, 'annotation file') for path in find_truths(cfg, loader)]
+        sources += [(evaluator, path, 'annotation file') for path, _ in find_truths(cfg, loader)]
     for key, path, kind in sources:
         if '://' not in path and (wrong := what_is_wrong(Path(path), kind)):
             hints = [hint for name, hint in HOW_TO_GET.items() if name in path.lower()]
@@ -69,17 +69,23 @@ def check_sources(cfg: Config, *loaders: str) -> None:
             raise UserError('\n'.join([f'{key}: {kind} {path} {wrong}', *hints, elsewhere]))
     for _, dataset in find_datasets(nodes):
         if path := find_list(dataset):
-            with open(path, errors='replace') as lines:
+            with open(path, encoding='utf-8', errors='replace') as lines:
+                if lines.read(1) == '\ufeff':
+                    raise UserError(
+                        f'{path} begins with a byte order mark, which would be read as part of its '
+                        'first name; save it as UTF-8 without one'
+                    )
+                lines.seek(0)
                 names = [line.strip() for line in lines if '..' in line or os.path.isabs(line)]
             require_inside(path, names, dataset)
 
 
-def find_truths(cfg: Config, loader: str) -> list[str]:
-    """The local annotation files that the evaluator of a dataloader reads on its own."""
+def find_truths(cfg: Config, loader: str) -> list[tuple[str, bool]]:
+    """The local annotation files that an evaluator reads, each with whether it judges masks."""
     metrics = cfg.get(loader.replace('dataloader', 'evaluator')) or []
     metrics = metrics if isinstance(metrics, list) else [metrics]
-    paths = [metric['ann_file'] for metric in metrics if metric.get('ann_file')]
-    return [path for path in paths if '://' not in path]
+    truths = [(m.get('ann_file'), 'segm' in (m.get('metric') or ())) for m in metrics]
+    return [(path, masks) for path, masks in truths if path and '://' not in path]
 
 
 def dataset_nodes(cfg: Config, loaders: Sequence[str]) -> dict:
@@ -163,7 +169,7 @@ def read_coco(path: str, dataset: dict) -> dict:
     Raises UserError for a file that is no JSON, or lacks what CocoDataset reads.
     """
     try:
-        content = json.loads(Path(path).read_bytes())
+        content = json.loads(Path(path).read_text('utf-8'))
     except ValueError as error:
         raise UserError(f'annotation file {path} is not JSON: {error}') from error
     except RecursionError as error:
@@ -198,7 +204,8 @@ def read_coco(path: str, dataset: dict) -> dict:
 def what_is_unfit(entry: dict, fields: Sequence[str]) -> str | None:
     """What is expected of an entry and is not so, in words, or None.
 
-    Ids can be looked up, sizes are numbers that are no more than an image has, a bbox is four.
+    Ids can be looked up, sizes are numbers that are no more than an image has, a bbox is four,
+    iscrowd, which training can do without, is no other than 0 or 1.
     """
     ids = [entry[name] for name in ('id', 'image_id', 'category_id') if name in fields]
     if not all(isinstance(value, int | str) for value in ids):
@@ -210,6 +217,8 @@ def what_is_unfit(entry: dict, fields: Sequence[str]) -> str | None:
     numbers = sizes + box if isinstance(box, list) and len(box) == 4 else [None]
     if not all(isinstance(v, int | float) and abs(v) <= max_pixels() for v in numbers):
         return 'expected numbers in bbox=[x, y, width, height], width, height and area'
+    if entry.get('iscrowd', 0) not in (0, 1):
+        return 'expected 0 or 1 as iscrowd'
     if 'height' in fields and not 0 < entry['width'] * entry['height'] <= max_pixels():
         return f'expected 1 to {max_pixels()} pixels ({LIMIT} sets another limit)'
     return None
@@ -234,25 +243,71 @@ def require_inside(path: str, names: Sequence[str], dataset: dict) -> None:
 
 
 def require_masks(path: str, content: dict) -> None:
-    """Raise UserError for a mask of more pixels than an image may have: it is decoded whole."""
+    """Raise UserError for a mask that pycocotools cannot read, or not within bounds."""
+    images = {image['id']: image for image in content['images']}
     for box in content['annotations']:
-        mask, size = box.get('segmentation'), None
-        try:
-            if isinstance(mask, dict) and (size := mask.get('size')) is not None:
-                fits = 0 <= size[0] * size[1] <= max_pixels()
-            elif isinstance(mask, list):
-                lengths = [outline(part) for part in mask if isinstance(part, list)]
-                fits = sum(lengths) * OUTLINE <= max_pixels()  # not so if it is no number
-            else:
-                fits = True
-        except (TypeError, IndexError, KeyError, OverflowError):
-            fits = False
-        if not fits:
-            found = f'is of size {size}' if size else 'has an outline that is too long, or none'
-            raise UserError(
-                f'annotation file {path}: the mask of annotation {box["id"]} {found}; expected '
-                f'numbers, and at most {max_pixels()} pixels ({LIMIT} sets another limit)'
+        mask, image = box.get('segmentation'), images.get(box['image_id'])
+        if mask and (wrong := what_is_no_mask(mask, image)):
+            raise UserError(f'annotation file {path}: the mask of annotation {box["id"]} {wrong}')
+
+
+def what_is_no_mask(mask, image: dict | None) -> str | None:
+    """What keeps a COCO segmentation from being a mask of its image, in words, or None."""
+    if isinstance(mask, dict):
+        size, counts = mask.get('size'), mask.get('counts')
+        whole = isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) for n in size)
+        if image and not (whole and size == [image['height'], image['width']]):
+            expected = f'[{image["height"]}, {image["width"]}], the height and width of its image'
+            return f'is of size {str(size)[:50]}, expected {expected}'
+        # An image that the file lacks is found elsewhere, and its masks are not read.
+        if whole and not is_rle(counts, size[0] * size[1]):
+            return (
+                f'has counts that are no RLE of {size[0]} x {size[1]} pixels: expected a list of '
+                f'whole numbers, or a compressed text, got {str(counts)[:50]}'
             )
+        return None
+    if not isinstance(mask, list) or not all(isinstance(part, list) for part in mask):
+        return (
+            'is neither a list of polygons [[x, y, x, y, ...], ...] nor an RLE of size and counts, '
+            f'got {str(mask)[:50]}'
+        )
+    try:
+        fits = sum(map(outline, mask)) * OUTLINE <= max_pixels()  # not so if it is no number
+    except (TypeError, OverflowError):
+        fits = False
+    if not fits:
+        return (
+            'has an outline that is too long, or none; expected numbers, and at most '
+            f'{max_pixels()} pixels ({LIMIT} sets another limit)'
+        )
+    return None
+
+
+def is_rle(counts, pixels: int) -> bool:
+    """Whether the counts of a COCO mask are runs of that many pixels in all.
+
+    On others pycocotools may not end, or may read what is not its own. A text is decoded as its
+    rleFrString does: 5 bits of a run per character, each run but the first three less that two
+    before it.
+    """
+    if isinstance(counts, list):
+        return all(isinstance(run, int) and run >= 0 for run in counts) and sum(counts) == pixels
+    if not isinstance(counts, str):
+        return False
+    runs, run, shift = [], 0, 0
+    for char in counts:
+        bits = ord(char) - ord('0')
+        if not 0 <= bits < 64 or shift > 60:
+            return False
+        run |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:  # the last of the run
+            run -= (bits & 16) << (shift - 4)  # its sign
+            runs.append(run + (runs[-2] if len(runs) > 2 else 0))
+            run = shift = 0
+            if not 0 <= runs[-1] <= pixels:
+                return False
+    return not shift and sum(runs) == pixels
 
 
 def outline(polygon: list[float]) -> float:
@@ -289,7 +344,7 @@ def compare_names(names: Sequence[str], classes: Sequence[str]) -> str | None:
 def compare_evaluator(cfg: Config, key: str, content: dict) -> str | None:
     """Why the evaluator of the dataset ``key`` cannot judge a COCO file; None where it can."""
     loader = key.split('.')[0]
-    for path in find_truths(cfg, loader):
+    for path, masks in find_truths(cfg, loader):
         evaluator = loader.replace('dataloader', 'evaluator')
         truth = read_coco(path, dict(test_mode=True))
         if any('iscrowd' not in box for box in truth['annotations']):
@@ -303,6 +358,11 @@ def compare_evaluator(cfg: Config, key: str, content: dict) -> str | None:
                 f'{evaluator} reads {path}, and pycocotools takes an annotation of id {wrong[0]!r} '
                 'for none; number them from 1'
             )
+        if masks and (unlike := [b['id'] for b in truth['annotations'] if not has_outline(b)]):
+            return (
+                f'{evaluator} reads {path}, and judges masks: expected polygons of at least 3 '
+                f'points, or an RLE, as segmentation of its annotation {unlike[0]}'
+            )
         known = {image['id'] for image in truth['images']}
         if missing := {image['id'] for image in content['images']} - known:
             return (
@@ -310,6 +370,12 @@ def compare_evaluator(cfg: Config, key: str, content: dict) -> str | None:
                 f'set ann_file in {evaluator}, too'
             )
     return None
+
+
+def has_outline(box: dict) -> bool:
+    """Whether pycocotools makes a mask of a COCO box: it looks at the first polygon alone."""
+    mask = box.get('segmentation') or [()]
+    return isinstance(mask, dict) or len(mask[0]) > 4
 
 
 def explain_listing(dataset, error: Exception) -> str:

@@ -22,7 +22,7 @@ from ..deploy.quantize import quantize
 from ..errors import UserError
 from ..inference import find_meta, load_model
 from ..zoo import load_config
-from .common import check_writable, exits, make_parser, read_size, take_checkpoint
+from .common import check_file, exits, make_parser, read_size, take_checkpoint
 from .data import check_data, first_dataset
 from .samples import guard
 
@@ -55,7 +55,7 @@ def export(argv: list[str] | None = None) -> str:
     if args.logits and task.scope != 'mmseg':
         raise UserError(f'--logits is for segmentation, but {args.config} is for {task.scope}')
     check_exporter()
-    check_writable(out.parent)
+    check_file(out)
     ensure_embedded(cfg)
     check_data(cfg, *loaders)
     model, meta = load_model(cfg, args.checkpoint)

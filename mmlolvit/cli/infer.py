@@ -11,7 +11,9 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
+from ..deploy.onnx import FitSize, OnnxModel
 from ..errors import UserError
+from ..images import why_unreadable
 from ..inference import Predictor, load
 from .answers import FORMS, MASKS, PICTURES, Form
 from .common import check_writable, exits, make_parser, require_at_least, take_checkpoint
@@ -32,6 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     if not files:
         raise UserError('; '.join(unread))
     predictor = load(args.config, args.checkpoint, args.device, args.cfg_options)
+    if isinstance(predictor.model, OnnxModel):
+        predictor.transforms.append(FitSize(predictor.model))  # each image is refused by itself
     check_writable(args.out)
     images = read_files(predictor, files, unread)
     with ExitStack() as stack:
@@ -73,6 +77,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add('--batch-size', type=int, default=8, help='default 8')
     add('--device', help='cpu or cuda; default: a GPU if there is one')
     args = parser.parse_args(argv)
+    if '' in args.inputs:
+        parser.error("INPUT expects a file, a folder or a pattern, got ''")
     require_at_least(parser, args, batch_size=1)
     args.out = Path(args.out)
     return args
@@ -81,25 +87,39 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def find_files(inputs: list[str], out: Path, unread: list[str]) -> Iterator[Path]:
     """The images and videos of what was given, without those that are written in folders of it.
 
-    What is not there gets a line in ``unread``. Raises UserError where nothing else was given, as
+    What is no file gets a line in ``unread``. Raises UserError where nothing else was given, as
     it would be read and written at once.
     """
-    written = [(out / folder).resolve() for folder in (PICTURES, MASKS)]
+    written = {Path(os.path.realpath(out / folder)) for folder in (PICTURES, MASKS)}
     for text in inputs:
-        path = Path(text)
-        if path.is_dir():
-            inner = sorted(path.rglob('*'))
-            found = [file for file in inner if file.suffix.lower() in IMAGES + VIDEOS]
-        elif path.exists():
-            found = [path]
+        if os.path.isdir(text):
+            found = search(text, unread)
+        elif os.path.lexists(text):
+            found = [Path(text)]
         else:
-            found = sorted(map(Path, glob.glob(text, recursive=True)))
-        if not found:
-            unread.append(f'{text} ' + ('holds no images' if path.is_dir() else 'does not exist'))
-        own = {file for file in found if {*file.resolve().parents} & {*written}}
-        if own and len(own) == len(found):
+            found = sorted(map(Path, glob.glob(text, recursive=True))) or [Path(text)]
+        files = [file for file in found if os.path.isfile(file)]
+        lost = sorted({*found} - {*files})
+        unread += [f'{file} cannot be read: {why_unreadable(file)}' for file in lost]
+        own = {file for file in files if written & {*Path(os.path.realpath(file)).parents}}
+        if own and len(own) == len(files):
             raise UserError(f'{text} is where answers are written: name another folder by --out')
-        yield from (file for file in found if file not in own)
+        yield from (file for file in files if file not in own)
+
+
+def search(folder: str, unread: list[str]) -> list[Path]:
+    """The images and videos of a folder and of those in it.
+
+    A folder that cannot be read gets a line in ``unread``.
+    """
+    refused = []
+    walk = os.walk(folder, onerror=refused.append)
+    paths = [Path(place, name) for place, _, names in walk for name in names]
+    found = sorted(path for path in paths if path.suffix.lower() in IMAGES + VIDEOS)
+    unread += [f'folder {error.filename} cannot be read: {error.strerror}' for error in refused]
+    if not found and not refused:
+        unread.append(f'{folder} holds no images')
+    return found
 
 
 def count(files: list[Path]) -> int:

@@ -1,7 +1,6 @@
 """What ``tools/test.py`` writes: drawings of the predictions, and JSON."""
 
 import json
-import os
 from pathlib import Path
 from unittest.mock import patch
 
@@ -11,6 +10,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 
+from ..benchmark.report import write_whole
 from ..drawing import in_rgb
 from ..tasks import Task, plain
 
@@ -84,7 +84,5 @@ class CollectPredictions(BaseMetric):
 
 
 def write_json(path: str, content: dict) -> None:
-    """Write a file that appears whole or not at all."""
-    part = Path(f'{path}.part')
-    part.write_text(json.dumps(plain(content)) + '\n')
-    os.replace(part, path)
+    """As `write_whole`, of JSON."""
+    write_whole(path, json.dumps(plain(content)) + '\n')

@@ -20,6 +20,8 @@ from ..errors import UserError, did_you_mean
 from .common import check_writable, exits
 
 HEADLINES = ('*/top1', '*_mAP', 'mIoU')  # of a run that has none of them, every metric
+MOST = 100  # curves above each other: more take minutes to draw, and are too high for a picture
+HIGHEST = 1e300  # that is drawn: matplotlib cannot count from a value to one as far below 0
 
 
 @exits
@@ -28,6 +30,8 @@ def main(argv: list[str] | None = None) -> None:
     check_writable(args.out.parent)
     runs = read_runs(args.work_dirs)
     keys = choose_keys(runs, args.keys)
+    if len(keys) > MOST:
+        raise UserError(f'expected at most {MOST} curves, got {len(keys)}; name fewer with --keys')
     write_whole(args.out, draw(runs, keys))
     print(tabulate(runs, keys))
     print(f'curves in {args.out}')
@@ -56,13 +60,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def choose_keys(runs: list[Run], wanted: list[str] | None) -> list[str]:
     """What is drawn, in order; raises UserError for a key that no run logged."""
+    known = list(dict.fromkeys(key for run in runs for key in (*run.training, *run.metrics)))
     if wanted is None:
         keys = ['loss']
         for run in runs:
             best = [key for key in run.metrics if any(fnmatch(key, name) for name in HEADLINES)]
             keys += best or list(run.metrics)
-        return [key for key in dict.fromkeys([*keys, 'time']) if any(run.find(key) for run in runs)]
-    known = list(dict.fromkeys(key for run in runs for key in (*run.training, *run.metrics)))
+        keys = [key for key in dict.fromkeys([*keys, 'time']) if any(run.find(key) for run in runs)]
+        return keys or known
     keys = []
     for name in wanted:
         found = [key for key in known if fnmatch(key, name)]
@@ -114,15 +119,15 @@ def draw(runs: list[Run], keys: Sequence[str]) -> bytes:
                 continue
             steps = sorted(values)
             unit = run.per_epoch if epochs else 1
-            heights = [values[step] for step in steps]
+            heights = [values[step] if is_drawn(values[step]) else math.nan for step in steps]
             drawn += filter(math.isfinite, heights)
             few = dict(marker='.', markersize=5) if len(steps) < 40 else {}
             axes.plot(
                 [step / unit for step in steps], heights, color=color, linewidth=1.4,
-                label=describe_curve(run, key), **few,
+                label=as_written(describe_curve(run, key)), **few,
             )  # fmt: skip
-            if run.best(key) is not None:
-                best = run.best(key)
+            best = run.best(key)
+            if best is not None and is_drawn(values[best]):
                 axes.plot(
                     best / unit, values[best], '*', color=color, markersize=13,
                     markeredgecolor='black', zorder=3,
@@ -133,7 +138,8 @@ def draw(runs: list[Run], keys: Sequence[str]) -> bytes:
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
             axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_title('seconds an iteration' if key == 'time' else key, loc='left', fontsize=10)
+        title = 'seconds an iteration' if key == 'time' else as_written(key)
+        axes.set_title(title, loc='left', fontsize=10)
         axes.grid(True, which='both', color='0.92')
         axes.margins(x=0.02)
         axes.legend(
@@ -145,6 +151,15 @@ def draw(runs: list[Run], keys: Sequence[str]) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=110)
     return buffer.getvalue()
+
+
+def is_drawn(value: float) -> bool:
+    return abs(value) <= HIGHEST
+
+
+def as_written(name: str) -> str:
+    """A name for matplotlib, which reads formulas in $ and has labels from _ in no legend."""
+    return (' ' if name.startswith('_') else '') + name.replace('$', r'\$')
 
 
 def describe_curve(run: Run, key: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..checkpoints import read_checkpoint
+from ..engine.secrecy import hide_secrets
 from ..errors import UserError
 from ..tasks import plain
 from .common import check_writable, exits, take_checkpoint
@@ -18,7 +19,7 @@ from .common import check_writable, exits, take_checkpoint
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description='Write the weights of a checkpoint, those of the EMA where the run had one, '
-        'with its classes and config; no optimizer, and no pickled objects.'
+        'with its classes; no optimizer, no config, and no pickled objects.'
     )
     take_checkpoint(parser)
     parser.add_argument('out', metavar='OUT.pth', help='the hash of the content joins the name')
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def publish(checkpoint: dict, backbone_only: bool = False) -> dict:
-    """What others need of a checkpoint: `state_dict`, and `meta` in plain types.
+    """What others need of a checkpoint: `state_dict`, and `meta` in plain types, without secrets.
 
     MMEngine keeps the weights of an exponential moving average, where there is one, in
     `state_dict`. Names stay as they are, `backbone.` in front of the backbone's. Raises UserError
@@ -48,7 +49,10 @@ def publish(checkpoint: dict, backbone_only: bool = False) -> dict:
     }
     if not weights:
         raise UserError('--backbone-only: no tensor of the checkpoint is named backbone.*')
-    return dict(meta=plain(checkpoint.get('meta', {})), state_dict=weights)
+    meta = plain(checkpoint.get('meta') or {})
+    for text in ('cfg', 'config'):  # programs, with secrets where another tool trained
+        meta.pop(text, None)
+    return dict(meta=hide_secrets(meta), state_dict=weights)
 
 
 def write_hashed(content: dict, path: Path) -> Path:

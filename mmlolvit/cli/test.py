@@ -11,7 +11,7 @@ from ..datasets import ensure_embedded
 from ..deploy.onnx import use_exported
 from ..engine.secrecy import hide_urls
 from ..errors import UserError
-from .common import check_writable, exits, load_run, make_run_parser, take_checkpoint
+from .common import check_file, check_writable, exits, load_run, make_run_parser, take_checkpoint
 from .data import check_data, dataset_nodes, find_datasets
 from .distributed import leave
 from .outputs import CollectPredictions, DrawPredictions, write_json
@@ -34,9 +34,10 @@ def main(argv: list[str] | None = None) -> None:
     if exported and (args.tta or args.launcher != 'none'):
         parser.error('an exported model is tested in one process and without --tta')
     cfg, task = load_run(args, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'))
-    for folder in (args.show_dir, args.out and Path(args.out).parent):
-        if folder:
-            check_writable(folder)
+    if args.show_dir:
+        check_writable(args.show_dir)
+    if args.out:
+        check_file(args.out)
     ensure_embedded(cfg)
     check_data(cfg, 'test_dataloader')
     if exported:
@@ -62,9 +63,7 @@ def main(argv: list[str] | None = None) -> None:
         runner.test_evaluator.metrics.append(collected)
     metrics = runner.test()
     if args.out and is_main_process():
-        content = dict(
-            config=args.config, checkpoint=hide_urls(args.checkpoint), metrics=metrics
-        )
+        content = dict(config=args.config, checkpoint=hide_urls(args.checkpoint), metrics=metrics)
         write_json(args.out, dict(content, predictions=collected.predictions))
     leave()
 

@@ -1,6 +1,7 @@
 """Pictures of a model and of its training: ``tools/visualize.py {attention,...} CONFIG``."""
 
 import argparse
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,12 +24,13 @@ from ..deploy.graphs import mean_and_std, swaps_channels
 from ..doctor import install, installed_distributions
 from ..drawing import make_sheet
 from ..errors import UserError, did_you_mean
+from ..images import why_unreadable
 from ..inference import Predictor, build_model, load, load_model
 from ..tasks import Task
 from ..zoo import load_config
 from .common import (
     Parser,
-    check_writable,
+    check_file,
     exits,
     make_parser,
     read_size,
@@ -45,7 +47,7 @@ NOISE = 16  # images
 @exits
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    check_writable(args.out.parent)
+    check_file(args.out)
     write_whole(args.out, args.draw(args))
     print(f'picture in {args.out}')
 
@@ -179,9 +181,12 @@ def show_field(args: argparse.Namespace) -> bytes:
 
 
 def read_normalized(path: str, size: tuple[int, int], preprocessor) -> torch.Tensor:
-    image = cv2.imread(path)
+    try:
+        image = cv2.imread(path) if os.path.isfile(path) else None
+    except cv2.error:  # of one with too many pixels
+        image = None
     if image is None:
-        raise UserError(f'{path} cannot be read as an image')
+        raise UserError(f'{path} cannot be read as an image: {why_unreadable(path)}')
     image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
     if swaps_channels(preprocessor):
         image = image[..., ::-1]

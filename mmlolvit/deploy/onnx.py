@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
@@ -143,8 +144,45 @@ def read_metadata(session) -> dict:
     properties = session.get_modelmeta().custom_metadata_map
     try:
         return {key: json.loads(value) for key, value in properties.items()}
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return {}
+
+
+def open_exported(path: str) -> tuple['onnxruntime.InferenceSession', dict, type[nn.Module]]:  # noqa: F821
+    """A session, the metadata and the graph of what tools/export_onnx.py wrote.
+
+    Raises UserError where something else did.
+    """
+    session = open_model(path)
+    metadata = read_metadata(session)
+    task, classes = metadata.get('task'), metadata.get('classes')
+    inputs = [(image.name, image.type, len(image.shape)) for image in session.get_inputs()]
+    outputs = [output.name for output in session.get_outputs()]
+    graph = SegmentLogits if task == 'mmseg' and outputs == ['logits'] else GRAPHS.get(str(task))
+    fits = (
+        graph is not None
+        and outputs == list(graph.outputs)
+        and inputs == [(INPUT, 'tensor(float)', 4)]
+        and (shape := session.get_inputs()[0].shape)[1] == 3
+        and 0 not in shape
+        and isinstance(classes, list)
+        and all(isinstance(name, str | int) for name in classes)
+        and isinstance(metadata.get('normalized_inside'), bool)
+        and isinstance(metadata.get('align_corners', False), bool)
+    )
+    if not fits:
+        raise UserError(f'{path} was not made by tools/export_onnx.py: export the checkpoint again')
+    return session, metadata, graph
+
+
+def check_size(session, images: Tensor) -> None:
+    """Raise UserError where a file takes images of another size than (B, 3, H, W)."""
+    size = session.get_inputs()[0].shape[2:]
+    if any(isinstance(n, int) and n != m for n, m in zip(size, images.shape[2:], strict=True)):
+        raise UserError(
+            f'the model takes images of {size[0]} x {size[1]}, got {images.shape[2]} x '
+            f'{images.shape[3]}; export it with --size, or with --dynamic size'
+        )
 
 
 def run(session, images: Tensor) -> list[Tensor]:
@@ -152,12 +190,8 @@ def run(session, images: Tensor) -> list[Tensor]:
 
     Raises UserError where it takes another size.
     """
-    batch, _, *size = session.get_inputs()[0].shape
-    if any(isinstance(n, int) and n != m for n, m in zip(size, images.shape[2:], strict=True)):
-        raise UserError(
-            f'the model takes images of {size[0]} x {size[1]}, got {images.shape[2]} x '
-            f'{images.shape[3]}; export it with --size, or with --dynamic size'
-        )
+    check_size(session, images)
+    batch = session.get_inputs()[0].shape[0]
     step = batch if isinstance(batch, int) else len(images)
     parts = []
     for part in images.split(step):
@@ -177,15 +211,12 @@ class OnnxModel(BaseModel):
         data_preprocessor (dict, optional): The config's.
 
     Raises:
-        UserError: On a file that is missing or that ONNX Runtime does not read.
+        UserError: On a file that is missing, that ONNX Runtime does not read or that is another's.
     """
 
     def __init__(self, file: str, data_preprocessor: dict | None = None):
         super().__init__(data_preprocessor)
-        self.session = open_model(file)
-        self.metadata = read_metadata(self.session)
-        logits = [output.name for output in self.session.get_outputs()] == ['logits']
-        self.graph = SegmentLogits if logits else GRAPHS[self.metadata['task']]
+        self.session, self.metadata, self.graph = open_exported(file)
         self.options = {k: v for k, v in self.metadata.items() if k == 'align_corners'}
 
     def __deepcopy__(self, memo: dict) -> 'OnnxModel':
@@ -202,12 +233,23 @@ class OnnxModel(BaseModel):
         return data_samples
 
 
+class FitSize:
+    """The last transform before an exported model: raises UserError on an image of another size."""
+
+    def __init__(self, model: OnnxModel):
+        self.model = model
+
+    def __call__(self, data: dict) -> dict:
+        inputs = self.model.data_preprocessor(pseudo_collate([data]))['inputs']
+        check_size(self.model.session, inputs)
+        return data
+
+
 def use_exported(cfg: Config, file: str) -> None:
     """Put an exported model in the place of the config's; raises UserError if it is another's."""
-    task = read_metadata(open_model(file)).get('task')
+    task = open_exported(file)[1]['task']
     if task != cfg.default_scope:
-        made = f'made for {task}' if task else 'not made by tools/export_onnx.py'
-        raise UserError(f'{file} was {made}, but the config is for {cfg.default_scope}')
+        raise UserError(f'{file} was made for {task}, but the config is for {cfg.default_scope}')
     preprocessor = dict(cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {})
     if task == 'mmpretrain':  # whose classifiers choose the type
         preprocessor.setdefault('type', 'ClsDataPreprocessor')

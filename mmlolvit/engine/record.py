@@ -15,7 +15,7 @@ from mmengine.hooks import Hook
 from ..benchmark.report import environment
 from ..doctor import installed_distributions
 from .saving import write_safely
-from .secrecy import hide_argument
+from .secrecy import hide_argument, hide_urls
 
 FILE = 'run.json'
 
@@ -39,7 +39,7 @@ class RecordRun(Hook):
             started=datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
             seed=runner.seed,
             processes=runner.world_size,
-            resumed_from=str(runner._load_from) if runner._resume else None,
+            resumed_from=hide_urls(str(runner._load_from)) if runner._resume else None,
             git=git_state(),
             data={
                 use: fingerprint(loop.dataloader.dataset)
