@@ -178,7 +178,8 @@ def test_no_checkpoint_outside_the_work_dir_is_removed(workspace):
 def test_a_training_goes_on_with_the_optimizer_that_it_had(workspace, capsys):
     Path('other.py').write_text(
         "_base_ = './cls.py'\n"
-        "optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=0.1, weight_decay=0.0))\n"
+        "sgd = dict(_delete_=True, type='SGD', lr=0.1, weight_decay=0.0)\n"
+        'optim_wrapper = dict(optimizer=sgd)\n'
     )
     argv = ['other.py', '--work-dir', 'other', '--resume', 'whole_cls/epoch_2.pth']
     assert run_train(argv) == 2
