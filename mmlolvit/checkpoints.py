@@ -192,7 +192,7 @@ def newest_intact(work_dir: str) -> str | None:
     found = [
         file
         for file in Path(work_dir).glob('*.pth')
-        if re.match(r'(epoch|iter)_\d+$|interrupted$', file.stem)
+        if re.match(r'(epoch|iter)_\d+$|interrupted$', file.stem) and file.is_file()
     ]
     pointer = Path(work_dir, 'last_checkpoint')
     if not found and pointer.is_file():  # of another name, or elsewhere

@@ -415,6 +415,21 @@ OTHER_ARCH = [
     f'model.head.in_channels={X_CHANNELS}',
 ]
 BAD_TRAINING = {
+    'batch size': (
+        ['tiny.py', *option('train_dataloader.batch_size=0')],
+        'the config: PlacedBatchSampler refuses it: batch_size',
+        'got batch_size=0',
+    ),
+    'learning rate': (
+        ['tiny.py', *option('optim_wrapper.optimizer.lr=-1.0')],
+        'the config: AdamW refuses it',
+        'Invalid learning rate: -1.0',
+    ),
+    'validation by halves': (
+        ['tiny.py', *option('val_dataloader=None')],
+        'the config: Runner refuses it',
+        'val_cfg',
+    ),
     'config missing': (['lolvit_x_digit.py'], 'does not exist; did you mean', 'lolvit_x_digits'),
     'config syntax': (['syntax.py'], 'syntax error', 'syntax.py, line 2'),
     'base syntax': (['based.py'], 'syntax error', 'syntax.py, line 2'),
