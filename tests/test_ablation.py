@@ -16,7 +16,7 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 
 from mmlolvit.ablation.report import Row, markdown
-from mmlolvit.ablation.runs import plan
+from mmlolvit.ablation.runs import DONE, Run, plan
 from mmlolvit.ablation.variants import BASE, Variant, find_variants, suites
 from mmlolvit.cli.ablate import LONG, SHORT, main
 from mmlolvit.datasets import build_partners, draw_partners
@@ -167,6 +167,13 @@ def test_what_differs_beyond_the_spread_is_bold(values, shown):
     row = Row('a', Variant('other', 'Other.'), 'accuracy/top1', values, [], {})
     table = ' '.join(markdown([base, row], 'ablate').split())
     assert '| 91.0 | 1.4 | 90.0 92.0 | - |' in table and shown in table
+
+
+def test_a_result_that_is_cut_short_is_none(tmp_path):
+    run = Run('config', BASE, 0, tmp_path, 'accuracy/top1')
+    for text, value in (('{"val', None), ('{}', None), ('{"value": 12.5}', 12.5)):
+        (tmp_path / DONE).write_text(text)
+        assert run.result == value
 
 
 def test_suites():

@@ -420,6 +420,11 @@ BAD_TRAINING = {
         'the config: PlacedBatchSampler refuses it: batch_size',
         'got batch_size=0',
     ),
+    'no epoch': (
+        ['tiny.py', *option('train_cfg.max_epochs=0')],
+        'train_cfg.max_epochs: expected a whole number from 1',
+        'got 0',
+    ),
     'learning rate': (
         ['tiny.py', *option('optim_wrapper.optimizer.lr=-1.0')],
         'the config: AdamW refuses it',

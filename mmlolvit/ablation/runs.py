@@ -52,9 +52,11 @@ class Run:
 
     @property
     def result(self) -> float | None:
-        """What the last validation measured."""
-        path = self.folder / DONE
-        return json.loads(path.read_text())['value'] if path.is_file() else None
+        """What the last validation measured; None too where what is written is damaged."""
+        try:
+            return float(json.loads((self.folder / DONE).read_bytes())['value'])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
 
 @contextmanager

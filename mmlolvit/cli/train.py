@@ -125,6 +125,7 @@ def main(argv: list[str] | None = None) -> int:
     ensure_embedded(cfg)
     check_data(cfg, 'train_dataloader', 'val_dataloader')
     check_optimizer(cfg)
+    check_length(cfg)
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
     use_cpu_amp(cfg)
@@ -228,6 +229,14 @@ def check_optimizer(cfg: Config) -> None:
     with OPTIMIZERS.switch_scope_and_registry(cfg.default_scope) as registry:
         if isinstance(name, str) and registry.get(name) is None:
             raise UserError(explain_type(name, 'optimizer'))
+
+
+def check_length(cfg: Config) -> None:
+    """Raise UserError for a training of no step, which schedules and loops stumble over."""
+    for key in ('max_epochs', 'max_iters', 'val_interval'):
+        value = cfg.train_cfg.get(key, 1)
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f'train_cfg.{key}: expected a whole number from 1, got {value!r}')
 
 
 def use_cpu_amp(cfg: Config) -> None:
