@@ -8,8 +8,10 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from hashlib import sha256
+from numbers import Integral
 from pathlib import Path
 from pickle import UnpicklingError
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
@@ -81,12 +83,16 @@ def checkpoints_as_data() -> Iterator[None]:
 
 @CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
 def load_from_url(filename: str, map_location=None, **options) -> dict:
-    """MMEngine's, which takes files of one name for one, and reads what arrived damaged."""
-    folder = Path(torch.hub.get_dir(), 'checkpoints', sha256(filename.encode()).hexdigest()[:16])
+    """MMEngine's, which takes files of one name for one, and reads what arrived damaged.
+
+    Names that end in the hash of their file, as published ones do, stay in PyTorch's own cache.
+    """
+    name, folder = Path(urlsplit(filename).path).name, Path(torch.hub.get_dir(), 'checkpoints')
+    if not re.search(r'-[0-9a-f]{8,}\.\w+$', name):
+        folder /= sha256(filename.encode()).hexdigest()[:16]
     checkpoint = load_from_http(filename, map_location, model_dir=str(folder), **options)
-    for file in folder.iterdir():
-        if zipfile.is_zipfile(file) and not is_intact(file):
-            raise UserError(f'{filename} arrived damaged, as {file}; remove that, and try again')
+    if zipfile.is_zipfile(folder / name) and not is_intact(folder / name):
+        raise UserError(f'{filename} arrived damaged, as {folder / name}; remove that, try again')
     return checkpoint
 
 
@@ -132,20 +138,28 @@ def read_checkpoint(path: str) -> dict:
         checkpoint = checkpoint if 'state_dict' in checkpoint else dict(state_dict=checkpoint)
         weights = checkpoint['state_dict']
         if isinstance(weights, dict) and any(map(torch.is_tensor, weights.values())):
-            check_meta(path, checkpoint.get('meta', {}))
+            check_meta(path, checkpoint.get('meta') or {})
             return checkpoint
     raise UserError(f'{path} is not a checkpoint: expected a state_dict of tensors in it')
 
 
 def check_meta(path: str, meta) -> None:
     """Raise UserError where what a checkpoint says of itself is not as MMEngine writes it."""
-    data = (meta.get('dataset_meta') or {}) if isinstance(meta, dict) else None
-    classes = (data.get('classes') or ()) if isinstance(data, dict) else None
-    if not (isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes)):
+    classes = data_meta(meta).get('classes') or () if isinstance(meta, dict) else None
+    if not (isinstance(classes, list | tuple) and all(isinstance(c, str | int) for c in classes)):
         raise UserError(
-            f'{path} is not a checkpoint of MMEngine: expected meta as a dict, in which '
-            'dataset_meta is one too, with names as its classes, where there are any'
+            f'{path} is not a checkpoint of MMEngine: expected meta as a dict, and the classes in '
+            'its dataset_meta as names, where there are any'
         )
+
+
+def data_meta(meta: dict) -> dict:
+    """What a checkpoint's `meta` says of one data set; nothing where it was trained on unlike ones.
+
+    Those have a list there.
+    """
+    data = meta.get('dataset_meta')
+    return data if isinstance(data, dict) else {}
 
 
 def is_intact(path: str) -> bool:
@@ -171,7 +185,7 @@ def read_training_state(path: str) -> dict:
     wrong = [
         f'meta.{key}={value!r}, expected a whole number'
         for key, value in counts.items()
-        if not (isinstance(value, int) and 0 <= value < 2**32)
+        if not (isinstance(value, Integral) and 0 <= value < 2**32)
     ]
     if not (isinstance(hub, dict) and all(isinstance(hub.get(key), dict) for key in HUB)):
         wrong.append(f'message_hub, expected a dict with {", ".join(HUB)}')
@@ -207,7 +221,8 @@ def newest_intact(work_dir: str) -> str | None:
     if any(file.exists() for file in found):
         raise UserError(
             f'none of the checkpoints in {work_dir} can be gone on from, for the reasons above; '
-            'mend or move them, or start anew in another --work-dir'
+            'mend or move them, start anew in another --work-dir, or from the weights of one by '
+            '--cfg-options load_from=...'
         )
     return None
 
@@ -251,7 +266,7 @@ def require_equal(
             f'checkpoint {path} is of another architecture than the config: '
             f'{len(wrong)} tensors differ\n  {lines}\n{mend}'
         )
-    spoiled = [name for name, tensor in weights.items() if tensor.isnan().any()]
+    spoiled = [n for n, t in weights.items() if t.is_floating_point() and t.isnan().any()]
     if spoiled:
         raise UserError(
             f'checkpoint {path} has NaN in {len(spoiled)} tensors, as in {spoiled[0]}: what was '

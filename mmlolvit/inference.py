@@ -20,7 +20,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
 from torch import nn
 
-from .checkpoints import read_checkpoint, require_equal
+from .checkpoints import data_meta, read_checkpoint, require_equal
 from .cli.data import find_type, first_dataset
 from .deploy.onnx import use_exported
 from .errors import UserError
@@ -92,7 +92,7 @@ def find_meta(cfg: Config, meta: dict) -> dict:
     """
     dataset = first_dataset(cfg, 'test_dataloader')
     sources = (
-        meta.get('dataset_meta'),
+        data_meta(meta),
         dataset.get('metainfo'),
         getattr(find_type(cfg, dataset), 'METAINFO', None),
     )

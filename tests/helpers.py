@@ -4,9 +4,12 @@ import json
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -109,3 +112,15 @@ def losses(work_dir: str) -> dict[int, float]:
                 before = found.setdefault(record['step'], record['loss'])
                 assert record['loss'] == pytest.approx(before, abs=1e-5), record
     return found
+
+
+@contextmanager
+def served(folder: str, monkeypatch, tmp_path) -> Iterator[str]:
+    """The address of a folder's files; what is fetched of it lies elsewhere than a user's."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    handler = partial(SimpleHTTPRequestHandler, directory=folder)
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f'http://127.0.0.1:{server.server_port}'
+        server.shutdown()

@@ -1,5 +1,6 @@
 """Trainings that are cut off, at a signal, by a full disk or by bad numbers."""
 
+import copy
 import json
 import os
 import platform
@@ -8,12 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +29,10 @@ from mmlolvit.engine.history import BoundedHistory
 from mmlolvit.engine.interrupts import TOGETHER
 from mmlolvit.engine.order import PlacedBatchSampler, SeededItems
 from mmlolvit.engine.saving import INTERRUPTED, UNFINISHED, write_safely
-from mmlolvit.engine.secrecy import hide_argument
+from mmlolvit.engine.secrecy import hide_argument, hide_secrets
 from mmlolvit.errors import UserError
 
-from .helpers import ActAt, children, inside, losses, send, spoil, threads
+from .helpers import ActAt, children, inside, losses, send, served, spoil, threads
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -714,22 +711,11 @@ PLACES = {
     'https://me:hidden-in-a@hidden-in-b@example.com/a': 'https://...@example.com/a',
     's3://hidden-in-a:hidden/hidden-in-b@bucket/a': 's3://...@bucket/a',
     'https://hidden-in-a@example.com': 'https://...@example.com',
+    'http://host:8080/a@b.pth': 'http://host:8080/a@b.pth',
     'https://a.com/b?token=hidden-in-c&epoch=3': 'https://a.com/b?token=...&epoch=3',
     'https://a.com/b?d=1&X-Amz-Signature=hidden-in-c': 'https://a.com/b?d=1&X-Amz-Signature=...',
     'https://a.com/@scope/b@2x.png?key=1': 'https://a.com/@scope/b@2x.png?key=1',
 }
-
-
-@contextmanager
-def served(folder: str, monkeypatch, tmp_path) -> Iterator[str]:
-    """The address of a folder's files; what is fetched of it lies elsewhere than a user's."""
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
-    monkeypatch.setenv('no_proxy', '127.0.0.1')
-    handler = partial(SimpleHTTPRequestHandler, directory=folder)
-    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f'http://127.0.0.1:{server.server_port}'
-        server.shutdown()
 
 
 def test_a_run_records_what_repeats_it(workspace, actions, monkeypatch, tmp_path):
@@ -775,6 +761,8 @@ def test_a_run_records_what_repeats_it(workspace, actions, monkeypatch, tmp_path
         assert not [place for place in PLACES.values() if place not in text]
     assert hide_argument('--token=X') == '--token=...'
     assert hide_argument('pass=all') == 'pass=all'
+    rates = {'.cls_token': dict(decay_mult=0.0), 'tokens': 4}
+    assert hide_secrets(copy.deepcopy(rates)) == rates
 
 
 class Endless(SequentialSampler):

@@ -422,7 +422,7 @@ BAD_TRAINING = {
     ),
     'no epoch': (
         ['tiny.py', *option('train_cfg.max_epochs=0')],
-        'train_cfg.max_epochs: expected a whole number from 1',
+        'train_cfg.max_epochs: expected a number from 1',
         'got 0',
     ),
     'learning rate': (

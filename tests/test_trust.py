@@ -3,9 +3,6 @@
 import os
 import pickle
 import re
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -20,7 +17,7 @@ from mmlolvit.cli.train import main as run_train
 from mmlolvit.errors import UserError
 from mmlolvit.zoo import read_config
 
-from .helpers import inside
+from .helpers import inside, served
 
 NAME = 'lolvit_xx_digits'
 
@@ -145,10 +142,8 @@ STATE = dict(meta=dict(epoch=1, iter=2), message_hub=HUB, optimizer={})
     ('content', 'words'),
     [
         (dict(meta='text'), 'expected meta as a dict'),
-        (dict(meta=None), 'expected meta as a dict'),
-        (dict(meta=dict(dataset_meta='text')), 'dataset_meta is one too'),
-        (dict(meta=dict(dataset_meta=dict(classes=7))), 'names as its classes'),
-        (dict(meta=dict(dataset_meta=dict(classes=[7]))), 'names as its classes'),
+        (dict(meta=dict(dataset_meta=dict(classes=7))), 'the classes in its dataset_meta as names'),
+        (dict(meta=dict(dataset_meta=dict(classes=[[]]))), 'the classes in its dataset_meta as'),
         (dict(STATE, meta=dict(epoch='1', iter=2)), "meta.epoch='1', expected a whole number"),
         (dict(STATE, meta=dict(iter=2)), 'meta.epoch=None'),
         (dict(STATE, meta=dict(epoch=1, iter=-2)), 'meta.iter=-2'),
@@ -162,6 +157,21 @@ def test_a_training_state_of_another_form_is_refused(folder, content, words):
     save('a.pth', **content)
     with pytest.raises(UserError, match=re.escape(words)):
         read_training_state('a.pth')
+
+
+@pytest.mark.parametrize(
+    'meta',
+    [
+        None,
+        dict(dataset_meta=None),
+        dict(dataset_meta=dict(classes=[0, 1])),
+        dict(dataset_meta=[dict(classes=('a',)), dict(classes=('b',))]),
+    ],
+)
+def test_what_libraries_write_of_their_data_is_read(folder, meta):
+    """Of several data sets that are unlike, and of classes that are numbers."""
+    save('a.pth', meta=meta)
+    assert read_checkpoint('a.pth')['meta'] == meta
 
 
 @pytest.mark.parametrize(
@@ -183,20 +193,15 @@ def test_weights_that_a_model_cannot_take_are_refused(value, words):
 
 def test_what_arrives_from_elsewhere_is_told_apart_and_compared(folder, monkeypatch):
     """Files of one name from two places, and one that the way has damaged."""
-    monkeypatch.setattr(torch.hub, 'get_dir', lambda: 'hub')
     for name in 'ab':
         Path(name).mkdir()
         save(f'{name}/same.pth', state_dict=dict(a=torch.full((1000,), float(ord(name)))))
     content = bytearray(Path('b/same.pth').read_bytes())
     content[content.index(torch.full((9,), 98.0).numpy().tobytes())] ^= 1
     Path('b/damaged.pth').write_bytes(content)
-    handler = partial(SimpleHTTPRequestHandler, directory='.')
-    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f'http://127.0.0.1:{server.server_port}'
+    with served('.', monkeypatch, folder / 'home') as url:
         for name in 'ab':
             found = read_checkpoint(f'{url}/{name}/same.pth')['state_dict']['a']
             assert (found == ord(name)).all()
         with pytest.raises(UserError, match='arrived damaged'):
             read_checkpoint(f'{url}/b/damaged.pth')
-        server.shutdown()

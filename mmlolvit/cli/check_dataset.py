@@ -28,6 +28,7 @@ from .data import (
     find_coco,
     find_datasets,
     read_coco,
+    reads_masks,
 )
 from .samples import BadSample, compare_heads, find_labels, find_sizes, guard
 
@@ -146,7 +147,7 @@ def check_coco(cfg: Config, keys: list[str], node: dict, findings: Findings) -> 
     The errors are what CocoDataset leaves out, or calls by another name, without a word.
     """
     path, classes = find_coco(cfg, node), find_classes(cfg, node)
-    content = read_coco(path, node)
+    content = read_coco(path, node, reads_masks(cfg))
     names = {category['id']: category['name'] for category in content['categories']}
     if wrong := compare_names([c['name'] for c in content['categories']], classes):
         findings.error('class names differ between file and config', wrong)

@@ -131,7 +131,8 @@ def exits(main: Callable) -> Callable[..., int]:
         try:
             with checkpoints_as_data():
                 code = main(argv) or 0
-                sys.stdout.flush()
+                if sys.stdout:  # none where it was closed
+                    sys.stdout.flush()
                 return code
         except KeyboardInterrupt:
             return 130
@@ -250,7 +251,10 @@ def explain_refusal(error: ValueError | AssertionError) -> str | None:
     ]
     if frames[-1].f_code is Runner.__init__.__code__:
         kinds.append('Runner')
-    return f'the config: {kinds[-1]} refuses it: {error}' if kinds and str(error) else None
+    if not (kinds and str(error)):
+        return None
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f'the config: {kinds[-1]} refuses it: {error} ({last.filename}, line {last.lineno})'
 
 
 def explain_call(error: TypeError) -> str | None:

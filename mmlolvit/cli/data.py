@@ -42,7 +42,8 @@ def check_data(cfg: Config, *loaders: str) -> None:
     check_sources(cfg, *loaders)
     for key, dataset in find_datasets(dataset_nodes(cfg, loaders)):
         if path := find_coco(cfg, dataset):
-            content, classes = read_coco(path, dataset), find_classes(cfg, dataset)
+            content = read_coco(path, dataset, reads_masks(cfg))
+            classes = find_classes(cfg, dataset)
             names = [category['name'] for category in content['categories']]
             if wrong := compare_names(names, classes) or compare_evaluator(cfg, key, content):
                 raise UserError(f'{key}: {path}: {wrong}')
@@ -163,7 +164,7 @@ def find_type(cfg: Config, dataset: dict) -> type | None:
         return registry.get(kind) if isinstance(kind, str) else kind
 
 
-def read_coco(path: str, dataset: dict) -> dict:
+def read_coco(path: str, dataset: dict, masks: bool = True) -> dict:
     """The content of a COCO file; only a dataset config in test_mode needs no annotations.
 
     Raises UserError for a file that is no JSON, or lacks what CocoDataset reads.
@@ -197,7 +198,8 @@ def read_coco(path: str, dataset: dict) -> dict:
                     f'got {str(entry)[:200]}'
                 )
     require_inside(path, [image['file_name'] for image in content['images']], dataset)
-    require_masks(path, content)
+    if masks:
+        require_masks(path, content)
     return content
 
 
@@ -346,7 +348,7 @@ def compare_evaluator(cfg: Config, key: str, content: dict) -> str | None:
     loader = key.split('.')[0]
     for path, masks in find_truths(cfg, loader):
         evaluator = loader.replace('dataloader', 'evaluator')
-        truth = read_coco(path, dict(test_mode=True))
+        truth = read_coco(path, dict(test_mode=True), masks)
         if any('iscrowd' not in box for box in truth['annotations']):
             return (
                 f'{evaluator} reads {path}, and pycocotools needs iscrowd in each of its '
@@ -358,7 +360,10 @@ def compare_evaluator(cfg: Config, key: str, content: dict) -> str | None:
                 f'{evaluator} reads {path}, and pycocotools takes an annotation of id {wrong[0]!r} '
                 'for none; number them from 1'
             )
-        if masks and (unlike := [b['id'] for b in truth['annotations'] if not has_outline(b)]):
+        classes = find_classes(cfg, first_dataset(cfg, loader))
+        used = {c['id'] for c in truth['categories'] if not classes or c['name'] in classes}
+        boxes = [box for box in truth['annotations'] if masks and box['category_id'] in used]
+        if unlike := [box['id'] for box in boxes if not has_outline(box)]:
             return (
                 f'{evaluator} reads {path}, and judges masks: expected polygons of at least 3 '
                 f'points, or an RLE, as segmentation of its annotation {unlike[0]}'
@@ -370,6 +375,12 @@ def compare_evaluator(cfg: Config, key: str, content: dict) -> str | None:
                 f'set ann_file in {evaluator}, too'
             )
     return None
+
+
+def reads_masks(cfg: Config) -> bool:
+    """Whether a pipeline of a config loads masks, or an evaluator judges them."""
+    text = str(cfg._cfg_dict)
+    return "'with_mask': True" in text or "'segm'" in text
 
 
 def has_outline(box: dict) -> bool:

@@ -2,9 +2,11 @@
 
 import copy
 import errno
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -64,12 +66,14 @@ class GuardedRunner(Runner):
             end_processes(self._test_loop)
 
     def build_logger(self, *args, **kwargs):
-        rotation = dict(type='RotatingFileHandler', maxBytes=LOG_SIZE, backupCount=1)
+        rotation = dict(
+            type='RotatingFileHandler', maxBytes=LOG_SIZE, backupCount=1, encoding='utf-8'
+        )
         logger = super().build_logger(*args, file_handler_cfg=rotation, **kwargs)
         logger.addFilter(hide_in_log)
         for handler in logger.handlers:
             if isinstance(handler, RotatingFileHandler):
-                handler.handleError = raise_full
+                handler.handleError = partial(raise_full, handler)
         return logger
 
     def build_dataloader(self, dataloader, seed=None, diff_rank_seed=False):
@@ -102,9 +106,11 @@ class GuardedRunner(Runner):
         return MODEL_WRAPPERS.build(wrapper, default_args=dict(module=revert_sync_batchnorm(model)))
 
 
-def raise_full(record) -> None:
+def raise_full(handler: logging.Handler, record: logging.LogRecord) -> None:
     """Let a log that cannot be written end a run, as a record of its curves does."""
-    raise
+    if isinstance(sys.exc_info()[1], OSError):
+        raise
+    type(handler).handleError(handler, record)
 
 
 def end_processes(*loops) -> None:
@@ -249,8 +255,11 @@ class GuardedPipeline(Compose):
             return
         expected = f'{self.num_classes} classes: expected 0 to {self.num_classes - 1}'
         labels = np.atleast_1d(data.get('gt_label', []))
-        whole = labels.dtype.kind in 'iu'  # else one is too large for NumPy, or is no whole number
-        if labels.size and not (whole and np.isin(labels, range(self.num_classes)).all()):
+        if labels.dtype.kind in 'iu':
+            fits = np.isin(labels, range(self.num_classes)).all()
+        else:  # text, or a number that is too large for NumPy; others are no indices
+            fits = not any(isinstance(label, int | str) for label in labels.tolist())
+        if not fits:
             where = f'{data["img_path"]} has {str(data["gt_label"])[:50]}'
             raise BadSample('label out of range', where, expected)
         if mask is not None and 'seg_fields' in data:  # mmseg's

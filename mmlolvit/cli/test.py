@@ -6,7 +6,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
-from ..checkpoints import read_checkpoint, require_equal
+from ..checkpoints import data_meta, read_checkpoint, require_equal
 from ..datasets import ensure_embedded
 from ..deploy.onnx import use_exported
 from ..engine.secrecy import hide_urls
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
         use_exported(cfg, args.checkpoint)
     else:
         checkpoint = read_checkpoint(args.checkpoint)
-        known = checkpoint.get('meta', {}).get('dataset_meta') or {}
+        known = data_meta(checkpoint.get('meta') or {})
     if args.tta:
         use_tta(cfg)
     cfg.load_from, cfg.resume = None if exported else args.checkpoint, False

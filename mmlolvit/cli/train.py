@@ -16,7 +16,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIMIZERS
 
-from ..checkpoints import newest_intact, read_training_state, require_equal
+from ..checkpoints import data_meta, newest_intact, read_training_state, require_equal
 from ..datasets import ensure_embedded
 from ..doctor import install, installed_distributions
 from ..engine.history import BoundedHistory
@@ -68,6 +68,8 @@ class TrainingRunner(GuardedRunner):
         try:
             super().resume(filename, *args, **kwargs)
             require_settings(self.optim_wrapper)
+        except (UserError, OSError, torch.cuda.OutOfMemoryError):
+            raise
         except Exception as error:  # what is written in a checkpoint may be wrong in any way
             raise UserError(
                 f'{filename} cannot be resumed from: its optimizer, schedules or logs do not fit '
@@ -97,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
         const='',
         metavar='CKPT',
         help='go on from CKPT; without it from the newest intact checkpoint in the work dir, '
-        'and from the start where there is none',
+        'and from the start where there is no checkpoint',
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision; bfloat16 on a CPU')
     parser.add_argument(
@@ -202,8 +204,7 @@ def build(cfg: Config, args: argparse.Namespace, task: Task) -> TrainingRunner:
     runner = TrainingRunner.from_cfg(cfg)
     if checkpoint:
         require_equal(runner.model, checkpoint['state_dict'], cfg.load_from)
-        known = checkpoint['meta'].get('dataset_meta') or {}
-        runner.classes = tuple(known.get('classes') or ())
+        runner.classes = tuple(data_meta(checkpoint['meta']).get('classes') or ())
     elif cfg.get('load_from'):
         require_backbone(runner.model, cfg.load_from)
     elif pretrained:
@@ -233,10 +234,11 @@ def check_optimizer(cfg: Config) -> None:
 
 def check_length(cfg: Config) -> None:
     """Raise UserError for a training of no step, which schedules and loops stumble over."""
-    for key in ('max_epochs', 'max_iters', 'val_interval'):
+    keys = ['max_epochs', 'max_iters'] + ['val_interval'] * bool(cfg.get('val_dataloader'))
+    for key in keys:
         value = cfg.train_cfg.get(key, 1)
-        if not isinstance(value, int) or value < 1:
-            raise UserError(f'train_cfg.{key}: expected a whole number from 1, got {value!r}')
+        if not (isinstance(value, int | float) and value >= 1):
+            raise UserError(f'train_cfg.{key}: expected a number from 1, got {value!r}')
 
 
 def use_cpu_amp(cfg: Config) -> None:

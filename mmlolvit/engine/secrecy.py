@@ -2,6 +2,7 @@
 
 import logging
 import re
+from contextlib import suppress
 
 # Of names in snake case, each by its end. `pass` alone, and `key`, say something else too often.
 SECRET = re.compile(
@@ -21,19 +22,24 @@ OF_MODELS = re.compile(  # tokens that are counted, or parts of a sequence
     """,
     re.VERBOSE,
 )
+COUNT = re.compile(r'-?\d{1,6}(\.\d*)?')
 HUMP = re.compile(r'(?<=[a-z0-9])(?=[A-Z])')  # of camel case
 SETTING = re.compile(r'(?:--)?[\w.-]+')
-# Up to the last @: passwords that should have been quoted hold @ and /.
-LOGIN = re.compile(r'://(?:[^\s/?#:@]*:\S*|[^\s/?#]*)@')
+# Up to the last @: passwords that should have been quoted hold @ and /. A port is none.
+LOGIN = re.compile(r'://(?:[^\s/?#:@]*:(?!\d{1,5}(?:/|\s|$))\S*|[^\s/?#]*)@')
 QUERY = re.compile(r'([?&#])([\w.-]+)=[^\s&#\'"]+')
 HIDDEN = '...'
 
 
-def is_secret(name: str) -> bool:
-    """Whether the name of a setting, a header or a part of a URL's query says that it is secret."""
-    name = HUMP.sub('_', name.lstrip('-')).replace('-', '_').lower()
+def is_secret(name: str, value='') -> bool:
+    """Whether the name of a setting, a header or a part of a URL's query says that it is secret.
+
+    Parts of a model are named by their last part, and short numbers count tokens.
+    """
+    name = HUMP.sub('_', name.rpartition('.')[2].lstrip('-')).replace('-', '_').lower()
     found = SECRET.search(name)
-    return bool(found) and not (found['token'] and OF_MODELS.search(name))
+    counts = OF_MODELS.search(name) or COUNT.fullmatch(str(value))
+    return bool(found) and not (found['token'] and counts)
 
 
 def hide_urls(text: str) -> str:
@@ -49,7 +55,11 @@ def hide_argument(argument: str) -> str:
     name, equals, value = argument.partition('=')
     if not equals or not SETTING.fullmatch(name):
         return hide_urls(argument)
-    if any(map(is_secret, name.split('.'))) and value.lower() not in ('true', 'false', 'none'):
+    if any(is_secret(part, value) for part in name.split('.')) and value.lower() not in (
+        'true',
+        'false',
+        'none',
+    ):
         return f'{name}={HIDDEN}'
     return f'{name}={hide_argument(value)}'  # of --cfg-options=key=value
 
@@ -67,11 +77,14 @@ def hide_secrets(node, secret: bool = False):
         return type(node)(hide_secrets(item, secret) for item in node)
     if isinstance(node, dict):
         for key, value in list(node.items()):
-            node[key] = hide_secrets(value, secret or (isinstance(key, str) and is_secret(key)))
+            node[key] = hide_secrets(
+                value, secret or (isinstance(key, str) and is_secret(key, value))
+            )
     return node
 
 
 def hide_in_log(record: logging.LogRecord) -> bool:
     """A logger's filter, for the checkpoints that MMEngine names."""
-    record.msg, record.args = hide_urls(record.getMessage()), None
+    with suppress(TypeError, ValueError):  # of arguments that do not fit, which the handler tells
+        record.msg, record.args = hide_urls(record.getMessage()), None
     return True
