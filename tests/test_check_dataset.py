@@ -508,6 +508,7 @@ REFUSED = {
         lambda: write_truth(segmentation=dict(size=[480, 640], counts=[5])),
         ('annotation file truth.json: the mask of annotation 1', 'no RLE of 480 x 640 pixels'),
         'val_evaluator.ann_file=truth.json',
+        'val_evaluator.metric=segm',
     ),
     'annotations numbered in words': (
         DET,
