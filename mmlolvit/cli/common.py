@@ -143,6 +143,8 @@ def exits(main: Callable) -> Callable[..., int]:
                 return 141
             with _no_more_deaths():
                 message = explain(error)
+                if message is not None:
+                    _forget(error)
             if message is None:
                 wait_to_fail()
                 raise
@@ -164,6 +166,13 @@ def _no_more_deaths() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+def _forget(error: BaseException | None) -> None:
+    """Let go of what the frames of an error hold, as processes that load data, which then end."""
+    while error:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _nobody_reads() -> bool:
