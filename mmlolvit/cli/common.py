@@ -226,6 +226,10 @@ def explain(error: Exception) -> str | None:
         return explain_call(error)
     if isinstance(error, RuntimeError) and text.startswith('DataLoader '):
         return explain_loader(text)
+    if isinstance(error, ConnectionError | EOFError):  # one that died while it handed a batch over
+        places = {frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)}
+        died = f'a process that loads data has died ({error})'
+        return explain_loader(died) if '_try_get_data' in places else None
     if not isinstance(error, KeyError):
         return None
     if match := re.match(r'(\S+) is not in the (?:\S+::)?(.+?) registry', text):
