@@ -174,4 +174,5 @@ def test_an_exported_model_answers_as_pytorch_on_any_image(exported, batch, heig
         want = net(images)
     got = run(session, images)
     assert [tuple(a.shape) for a in got] == [tuple(b.shape) for b in want]
-    assert net.inner.difference(got, want) < 0.03  # a box of 200 may lose to its equal
+    most = 0.03 if net.inner.unit == 'boxes' else 0.01  # a box of 200 may lose to its equal
+    assert net.inner.difference(got, want) < most
