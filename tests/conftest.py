@@ -6,7 +6,7 @@ from .helpers import threads
 
 @pytest.fixture(autouse=True)
 def new_default_scope():
-    """MMEngine names scopes by config and second, so that two quick runs could share one."""
+    """MMEngine keeps that of the run before, by which it would build what a test asks for."""
     DefaultScope._instance_dict.clear()
 
 

@@ -23,6 +23,7 @@ from torch.utils.data import BatchSampler, SequentialSampler, get_worker_info
 
 from mmlolvit.checkpoints import newest_intact, read_checkpoint
 from mmlolvit.cli import samples
+from mmlolvit.cli.common import load_run, make_run_parser
 from mmlolvit.cli.train import main as run_train
 from mmlolvit.engine import history
 from mmlolvit.engine.history import BoundedHistory
@@ -191,6 +192,15 @@ def test_a_training_goes_on_with_the_classes_that_it_had(workspace, capsys):
     torch.save(state, 'reversed.pth')
     assert run_train(['cls.py', '--work-dir', 'reversed', '--resume', 'reversed.pth']) == 2
     assert "class '0' has the number 0 in the data set, and 9" in capsys.readouterr().err
+
+
+def test_runs_that_begin_in_the_same_second_have_a_log_each(workspace):
+    for folder in ('quick_1', 'quick_2', 'quick_3'):
+        argv = ['cls.py', '--work-dir', folder]
+        cfg, _ = load_run(make_run_parser('').parse_args(argv), ())
+        samples.GuardedRunner.from_cfg(cfg).logger.info(f'this is {folder}')
+        (log,) = Path(folder).glob('*/*.log')
+        assert f'this is {folder}' in log.read_text()
 
 
 def validations(work_dir: str) -> dict[int, dict]:

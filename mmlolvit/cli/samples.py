@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from logging.handlers import RotatingFileHandler
@@ -47,11 +48,21 @@ class GuardedRunner(Runner):
 
     folders = None  # of the classes, in the data set that was built first
     memory_format = torch.preserve_format
+    latest = ''  # timestamp of the process's last runner
 
     def __init__(self, *args, cfg: Config, **kwargs):
         cfg = copy.deepcopy(cfg)  # what is logged, and saved; all is built from the rest
         hide_secrets(cfg._cfg_dict)
         super().__init__(*args, cfg=cfg, **kwargs)
+
+    def setup_env(self, env_cfg):
+        super().setup_env(env_cfg)
+        # MMEngine finds a run's log, curves and scope by config and second; a quick one before
+        # would be given what ours says.
+        while self.timestamp == GuardedRunner.latest:
+            time.sleep(0.1)
+            super().setup_env(env_cfg)
+        GuardedRunner.latest = self.timestamp
 
     def train(self):
         try:
