@@ -87,7 +87,7 @@ def test_the_backbone_answers_on_any_image(data, arch, batch, in_channels, heigh
     with torch.no_grad():
         want = net.float()(x.float())
         # A random net of many attentions is beyond any type's range, by a cube in each.
-        assume(all(out.abs().max() < 100 for out in want))
+        assume(all(out.abs().max() < 1000 for out in want))
         net.to(dtype)
         with torch.autocast('cpu', half or torch.bfloat16, enabled=half is not None):
             outs = net.to(memory_format=form)(x.to(memory_format=form))
