@@ -1,5 +1,6 @@
 """Image files from anywhere: how large one may be, and why one cannot be read."""
 
+import errno
 import os
 import re
 import stat
@@ -9,6 +10,7 @@ import warnings
 # refuses what has more before it takes memory. An environment that sets a number keeps its own.
 LIMIT = 'OPENCV_IO_MAX_IMAGE_PIXELS'
 DEFAULT = str(2**28)
+BYTES = 8  # of a pixel, where nothing is compressed: four channels of 16 bits
 if not re.fullmatch('[0-9]{1,18}', os.environ.setdefault(LIMIT, DEFAULT)):  # OpenCV may abort
     warnings.warn(
         f'{LIMIT} must be a whole number, got {os.environ[LIMIT]!r}; {DEFAULT} is taken',
@@ -22,15 +24,25 @@ def max_pixels() -> int:
     return int(os.environ[LIMIT])
 
 
+def require_file(path: str | os.PathLike) -> int:
+    """The bytes of a file; OSError for what is none, or has more than an image can need.
+
+    On a pipe reading would wait, and decoders take a file into memory whole.
+    """
+    found, most = os.stat(path), BYTES * max_pixels()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, 'it is no file', path)
+    if found.st_size > most:
+        raise OSError(errno.EINVAL, f'it has {found.st_size} bytes, more than {most}', path)
+    return found.st_size
+
+
 def why_unreadable(path: str | os.PathLike) -> str:
     """Why an image file cannot be read, in words; nothing but its header is read."""
     from PIL import Image
 
     try:
-        found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):
-            return 'it is no file'  # but a folder or a pipe, on which reading may wait
-        if not found.st_size:
+        if not require_file(path):
             return 'the file is empty'
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')

@@ -24,7 +24,7 @@ from .checkpoints import data_meta, read_checkpoint, require_equal
 from .cli.data import find_type, first_dataset
 from .deploy.onnx import use_exported
 from .errors import UserError
-from .images import max_pixels, why_unreadable
+from .images import max_pixels, require_file, why_unreadable
 from .tasks import Task
 from .zoo import load_config
 
@@ -158,7 +158,8 @@ class Predictor:
             return dict(found, prepared=self._prepare(found))
         path = str(image)
         try:
-            found = self.loads(dict(img_path=path, img_id=0)) if os.path.isfile(path) else None
+            require_file(path)
+            found = self.loads(dict(img_path=path, img_id=0))
         except Exception:  # what is no image can fail in any way
             found = None
         if found is None:

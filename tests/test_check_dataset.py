@@ -175,7 +175,7 @@ FAULTS = {
             os.mkfifo('data/digits/train/4/pipe.jpg'),
             Path('data/digits/train.txt').write_text('3/3.jpg 3\n4/pipe.jpg 4\n'),
         ],
-        ('image cannot be read: not a file', 'pipe.jpg'),
+        ('image cannot be read: it is no file', 'pipe.jpg'),
         'train_dataloader.dataset.ann_file=train.txt',
     ),
     'pipe among the images': (
@@ -540,7 +540,7 @@ REFUSED = {
             os.mkfifo('data/digits/train/4/pipe.jpg'),
             Path('data/digits/train.txt').write_text('4/pipe.jpg 4\n'),
         ],
-        ('image cannot be read: not a file', 'pipe.jpg'),
+        ('image cannot be read: it is no file', 'pipe.jpg'),
         'train_dataloader.dataset.ann_file=train.txt',
     ),
     'list without labels': (

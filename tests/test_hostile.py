@@ -4,6 +4,7 @@ import base64
 import json
 import math
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -95,6 +96,8 @@ def workspace(tmp_path_factory):
         Path('bad/bomb.png').write_bytes(header(30000, 30000))
         Path('bad/large.png').write_bytes(header(2**31 - 1, 2**31 - 1))
         Path('bad/flat.png').write_bytes(header(0, 7))
+        shutil.copy('good/rgb.png', 'bad/long.png')
+        os.truncate('bad/long.png', 8 * max_pixels() + 1)  # takes no room
         yield folder
 
 
@@ -128,6 +131,7 @@ def test_images_of_every_kind_are_read_as_documented(workspace, name, shape):
         ('bomb.png', f'30000 x 30000, more than {max_pixels()} pixels'),
         ('large.png', 'more than'),
         ('flat.png', ''),
+        ('long.png', f'{8 * max_pixels() + 1} bytes, more than'),
     ],
 )
 def test_what_is_no_image_is_named_with_the_reason(workspace, name, reason):

@@ -455,6 +455,12 @@ BAD_TRAINING = {
         'a=dict(b=1,c=2)',
     ),
     'option index': (['tiny.py', *option('pipeline.9.type=X')], 'do not fit', 'Index 9'),
+    'seed': (['tiny.py', *option('randomness.seed=-1')], 'randomness.seed', 'got -1'),
+    'channels of a part': (
+        ['tiny.py', *option('model.head.in_channels=100')],
+        'model.head.fc is not made for what it is given',
+        '100x',
+    ),
     'model type': (
         ['tiny.py', *option('model.backbone.type=mmlolvit.LOLVit')],
         "unknown model type 'mmlolvit.LOLVit'",

@@ -19,6 +19,7 @@ import mmengine.registry
 from mmengine.config import Config, DictAction
 from mmengine.registry import Registry
 from mmengine.runner import Runner
+from torch import nn
 
 from ..checkpoints import TRUST, checkpoints_as_data, trust_checkpoints
 from ..errors import UserError, did_you_mean
@@ -226,6 +227,8 @@ def explain(error: Exception) -> str | None:
         return explain_call(error)
     if isinstance(error, RuntimeError) and text.startswith('DataLoader '):
         return explain_loader(text)
+    if isinstance(error, RuntimeError):
+        return explain_fit(error)
     if isinstance(error, ConnectionError | EOFError):  # one that died while it handed a batch over
         places = {frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)}
         died = f'a process that loads data has died ({error})'
@@ -268,6 +271,20 @@ def explain_refusal(error: ValueError | AssertionError) -> str | None:
         return None
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f'the config: {kinds[-1]} refuses it: {error} ({last.filename}, line {last.lineno})'
+
+
+def explain_fit(error: RuntimeError) -> str | None:
+    """Message for a layer that is given other channels than the config says, or None for a bug."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    owners = [frame.f_locals.get('self') for frame in frames]
+    modules = [owner for owner in owners if isinstance(owner, nn.Module)]
+    if not (modules and re.search(r'shapes cannot be multiplied|to have \d+ channels', str(error))):
+        return None
+    names = {module: name for name, module in modules[0].named_modules(prefix='model')}
+    return (
+        f'the config: {names.get(modules[-1], type(modules[-1]).__name__)} is not made for what it is given: {error}; '
+        'see the channels of that part, and of the one before'
+    )
 
 
 def explain_call(error: TypeError) -> str | None:

@@ -1,7 +1,6 @@
 """Samples that cannot be learned from end a run with the file's name; none is lost unnoticed."""
 
 import copy
-import errno
 import logging
 import os
 import sys
@@ -25,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from ..engine.secrecy import hide_in_log, hide_secrets
 from ..errors import UserError
-from ..images import why_unreadable
+from ..images import require_file, why_unreadable
 
 LOG_SIZE = 50 * 2**20  # bytes of a log; then it begins anew, and the one before is kept
 TIMEOUT = 600  # s that a batch may take to load, unless the config's loader says `timeout`
@@ -63,6 +62,11 @@ class GuardedRunner(Runner):
             time.sleep(0.1)
             super().setup_env(env_cfg)
         GuardedRunner.latest = self.timestamp
+
+    def set_randomness(self, seed, **options):
+        if seed is not None and not (isinstance(seed, int) and 0 <= seed < 2**32):
+            raise UserError(f'randomness.seed: expected a whole number below 2^32, got {seed!r}')
+        super().set_randomness(seed, **options)
 
     def train(self):
         try:
@@ -235,8 +239,9 @@ class GuardedPipeline(Compose):
         for transform in self.transforms:
             name, path = type(transform).__name__, data.get('img_path')
             try:
-                if name.startswith('Load'):
-                    require_file(find_source(name, data)[1])
+                source = find_source(name, data)[1] if name.startswith('Load') else None
+                if source and os.path.exists(source):
+                    require_file(source)
                 loaded = transform(data)
             except Exception as error:
                 if not name.startswith('Load'):
@@ -288,12 +293,6 @@ def find_source(name: str, data: dict) -> tuple[str, str | None]:
     """What a loading transform of this name loads, in a word, and the path that it reads."""
     kind = 'image' if 'Image' in name else 'mask' if data.get('seg_map_path') else 'annotation'
     return kind, data.get('seg_map_path' if kind == 'mask' else 'img_path')
-
-
-def require_file(path: str | None) -> None:
-    """Raise OSError for what is there and is no file: a pipe would be waited for."""
-    if path and os.path.exists(path) and not os.path.isfile(path):
-        raise OSError(errno.EINVAL, 'not a file, but a folder, a pipe or a device', path)
 
 
 def cannot_load(name: str, data: dict, error: Exception) -> BadSample:

@@ -1,7 +1,6 @@
 """Pictures of a model and of its training: ``tools/visualize.py {attention,...} CONFIG``."""
 
 import argparse
-import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from ..deploy.graphs import mean_and_std, swaps_channels
 from ..doctor import install, installed_distributions
 from ..drawing import make_sheet
 from ..errors import UserError, did_you_mean
-from ..images import why_unreadable
+from ..images import require_file, why_unreadable
 from ..inference import Predictor, build_model, load, load_model
 from ..tasks import Task
 from ..zoo import load_config
@@ -182,8 +181,9 @@ def show_field(args: argparse.Namespace) -> bytes:
 
 def read_normalized(path: str, size: tuple[int, int], preprocessor) -> torch.Tensor:
     try:
-        image = cv2.imread(path) if os.path.isfile(path) else None
-    except cv2.error:  # of one with too many pixels
+        require_file(path)
+        image = cv2.imread(path)
+    except (OSError, cv2.error):  # the latter of one with too many pixels
         image = None
     if image is None:
         raise UserError(f'{path} cannot be read as an image: {why_unreadable(path)}')
