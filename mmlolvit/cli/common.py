@@ -281,9 +281,10 @@ def explain_fit(error: RuntimeError) -> str | None:
     if not (modules and re.search(r'shapes cannot be multiplied|to have \d+ channels', str(error))):
         return None
     names = {module: name for name, module in modules[0].named_modules(prefix='model')}
+    part = names.get(modules[-1], type(modules[-1]).__name__)
     return (
-        f'the config: {names.get(modules[-1], type(modules[-1]).__name__)} is not made for what it is given: {error}; '
-        'see the channels of that part, and of the one before'
+        f'the config: {part} is not made for what it is given: {error}; see the channels of that '
+        'part, and of the one before'
     )
 
 
