@@ -375,6 +375,18 @@ def test_an_error_of_all_is_reported_by_the_first(monkeypatch, rank, local_rank,
     assert pauses == [pause]
 
 
+def test_a_process_that_waits_to_speak_ends_as_the_first_did():
+    """srun ends with the highest code of all, and SIGTERM's says that a training was saved."""
+    program = (
+        'import os, signal\n'
+        'from mmlolvit.cli import distributed\n'
+        'distributed.time.sleep = lambda seconds: os.kill(os.getpid(), signal.SIGTERM)\n'
+        'distributed.wait_to_speak()\n'
+    )
+    env = dict(os.environ, SLURM_PROCID='1', SLURM_LOCALID='1', SLURM_NTASKS='2')
+    assert subprocess.run([sys.executable, '-c', program], env=env).returncode == 2
+
+
 def test_an_error_of_the_only_process_is_reported_at_once(monkeypatch):
     monkeypatch.setattr(distributed.time, 'sleep', pytest.fail)
     wait_to_speak()
