@@ -33,7 +33,8 @@ def require_file(path: str | os.PathLike) -> int:
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, 'it is no file', path)
     if found.st_size > most:
-        raise OSError(errno.EINVAL, f'it has {found.st_size} bytes, more than {most}', path)
+        words = f'it has {found.st_size} bytes, more than {most}; {LIMIT} sets another limit'
+        raise OSError(errno.EINVAL, words, path)
     return found.st_size
 
 

@@ -23,7 +23,7 @@ from .test_export import exports, save_random
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 SOME = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-FEW = settings(SOME, max_examples=50)
+MORE = settings(SOME, max_examples=50)
 SIDES = st.integers(1, 400)
 NAMES = dict(
     cls='lolvit_x_digits',
@@ -147,7 +147,7 @@ def predictors(workspace):
 
 
 @pytest.mark.parametrize('task', NAMES)
-@FEW
+@MORE
 @given(SIDES, SIDES, st.integers(0, 255))
 @example(1, 321, 0)
 def test_whole_models_answer_on_any_image(predictors, task, height, width, grey):
@@ -180,7 +180,7 @@ def exported(request, predictors):
 
 
 @exports
-@FEW
+@MORE
 @given(st.integers(1, 3), st.integers(1, 200), st.integers(1, 200))
 def test_an_exported_model_answers_as_pytorch_on_any_image(exported, batch, height, width):
     net, session = exported
